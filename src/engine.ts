@@ -1,0 +1,358 @@
+/**
+ * What the engine offers to the rooms above it: the HTTP API, the command line and the mounted tree.
+ *
+ * Times cross this boundary as RFC 3339 strings in UTC, sizes as bytes, sequences as numbers. Every method throws
+ * {@linkcode VarveError}; the interface is implemented by `src/appliance.ts`.
+ *
+ * @module
+ */
+import type { GuestFileType } from "./guestfs/guest.ts";
+
+/** The base from which `VolumeInfo.state` is taken. */
+export type VolumeState = "ready" | "baseline" | "failed";
+
+/** A retention tier: one moment every `every`, kept `for` so long. Durations such as `15m`, `1h`, `7d`, `4w`. */
+export interface RetentionTier {
+  /** Distance between kept moments. */
+  every: string;
+  /** How long they are kept. */
+  for: string;
+}
+
+/** How long history is kept. */
+export interface RetentionPolicy {
+  /** Every single write of this latest span is kept. */
+  continuous: string;
+  /** What is kept beyond it, finest first. */
+  tiers: RetentionTier[];
+  /** Budget for the history, in bytes. */
+  maxBytes?: number;
+  /** How long a dropped moment can still be taken back. */
+  grace?: string;
+}
+
+/** An exact moment of one volume. */
+export interface Moment {
+  /** RFC 3339 UTC with six digits: the time of the record with this sequence. */
+  time: string;
+  /** Sequence number; 0 is the volume as it was created or adopted. */
+  seq: number;
+}
+
+/** A retained moment shown to people. */
+export interface PointInfo extends Moment {
+  /** Why it is shown. `created` is the start of history, `tier` a moment that retention keeps by its interval. */
+  kind: "created" | "mark" | "flush" | "tier";
+  /** Whether retention may never drop it. */
+  pinned: boolean;
+  /** Name of a mark. */
+  name?: string;
+  /** Note of a mark. */
+  note?: string;
+  /** Interval of the tier, for example `1h`. */
+  tier?: string;
+}
+
+/** A mark, as made and listed. */
+export interface MarkInfo extends PointInfo {
+  /** Always `mark`. */
+  kind: "mark";
+  /** Its name, unique within the volume. */
+  name: string;
+}
+
+/** What is known of one volume. */
+export interface VolumeInfo {
+  /** Stable identity: 32 hexadecimal digits. */
+  id: string;
+  /** Name, unique within the appliance. */
+  name: string;
+  /** Size in bytes. */
+  sizeBytes: number;
+  /** `baseline` while the first copy of an adopted disk is being made, `failed` when it could not be opened. */
+  state: VolumeState;
+  /** Why the state is `failed`. */
+  error?: string;
+  /** Where the live bytes are; `managed` means that Varve made the file and deletes it with the volume. */
+  primary: { path: string; managed: boolean };
+  /** When the volume was created or adopted. */
+  createdAt: string;
+  /** From the oldest reconstructable moment to the newest. */
+  window: { from: Moment; to: Moment };
+  /** How far the first copy of an adopted disk has come. */
+  baseline: { complete: boolean; doneBytes: number; totalBytes: number };
+  /** Space the history takes on storage, segments and maps together. */
+  historyBytes: number;
+  /** Numbers of things. */
+  counts: { marks: number; segments: number; connections: number };
+  /** Newest sequence whose place is in the recovery map. */
+  indexedSeq: number;
+  /** Newest sequence that is durable in the primary and in the history. */
+  durableSeq: number;
+}
+
+/** The appliance as a whole. */
+export interface StatusInfo {
+  /** Version of Varve. */
+  version: string;
+  /** Since when it runs. */
+  startedAt: string;
+  /** Where its data lies. */
+  dataPath: string;
+  /** Where the tree is mounted, when it is. */
+  mountPath?: string;
+  /** Why the tree is not mounted although it should be. */
+  mountError?: string;
+  /** Addresses that NBD listens on. */
+  nbd: string[];
+  /** Addresses that the API listens on. */
+  api: string[];
+  /** Space on the storage that holds the data folder. */
+  storage: { totalBytes: number; freeBytes: number };
+  /** Every volume. */
+  volumes: VolumeInfo[];
+  /** Numbers of jobs by state. */
+  jobs: Record<JobState, number>;
+}
+
+/** States of a job. */
+export type JobState = "queued" | "running" | "succeeded" | "failed" | "cancelled";
+
+/** Long work that goes on in the background. */
+export interface JobInfo {
+  /** Identity. */
+  id: string;
+  /** What it does. */
+  kind: "recovery" | "prune";
+  /** The volume it works on. */
+  volume: string;
+  /** Where it stands. */
+  state: JobState;
+  /** How far it has come; `totalBytes` may grow. */
+  progress: { doneBytes: number; totalBytes: number };
+  /** When it was asked for. */
+  createdAt: string;
+  /** When it ended. */
+  endedAt?: string;
+  /** What came out, by kind; see {@linkcode RecoveryResult} and {@linkcode PruneResult}. */
+  result?: Record<string, unknown>;
+  /** Why it failed: the members of a problem document. */
+  error?: { code: string; detail: string; hint?: string };
+}
+
+/** What a recovery did. */
+export interface RecoveryResult extends Moment {
+  /** Where the bytes went. */
+  target: string;
+  /** Size of the volume at that moment. */
+  sizeBytes: number;
+  /** Bytes written, without holes. */
+  writtenBytes: number;
+  /** SHA-256 of the moment's whole content, in hexadecimal. */
+  sha256: string;
+  /** Whether the target was read back and its hash is the same. */
+  verified: boolean;
+  /** How long it took, in milliseconds. */
+  durationMs: number;
+}
+
+/** What a prune did, or would do. */
+export interface PruneResult {
+  /** Points that people could see and that are gone. */
+  pointsLost: number;
+  /** Sequences that can no longer be named. */
+  momentsLost: number;
+  /** Bytes given back to the file system. */
+  bytesFreed: number;
+  /** The window afterwards. */
+  window: { from: Moment; to: Moment };
+}
+
+/** One name in a directory of the past. */
+export interface FileInfo {
+  /** Last part of the path; bytes that are not UTF-8 appear as U+FFFD. */
+  name: string;
+  /** Path from the root of the volume, beginning with `/`. With a partition table the first part is `p1`, `p2`, … */
+  path: string;
+  /** Kind of file. */
+  type: GuestFileType;
+  /** Size in bytes. */
+  sizeBytes: number;
+  /** Permission bits in octal, four digits, for example `0644`. */
+  mode: string;
+  /** Owner. */
+  uid: number;
+  /** Group. */
+  gid: number;
+  /** Hard links. */
+  links: number;
+  /** Inode number of the guest. */
+  inode: number;
+  /** Last change of content, RFC 3339 with nanoseconds as far as the guest keeps them. */
+  modifiedAt: string;
+  /** Target of a symbolic link. */
+  target?: string;
+}
+
+/** A directory or one file, at one moment. */
+export interface FileListing extends Moment {
+  /** The path asked for, normalised. */
+  path: string;
+  /** The file itself; `entries` is there exactly for directories. */
+  file: FileInfo;
+  /** Names in the directory, sorted by name. */
+  entries?: FileInfo[];
+}
+
+/** A file's content, streamed. */
+export interface FileContent extends Moment {
+  /** The file. */
+  file: FileInfo;
+  /** Its bytes; cancelling the stream ends the reading. */
+  body: ReadableStream<Uint8Array>;
+}
+
+/** A page of points, oldest first. */
+export interface PointsPage {
+  /** The points. */
+  points: PointInfo[];
+  /** Pass as `cursor` to go on; absent on the last page. */
+  nextCursor?: string;
+}
+
+/** What `createVolume` takes. */
+export interface CreateVolumeRequest {
+  /** Letters, digits, `.`, `_`, `-`; begins with a letter or digit; at most 64 characters. */
+  name: string;
+  /** Size in bytes; for an adopted primary it may be left out. */
+  sizeBytes?: number;
+  /** Where the live bytes are to be; left out: a sparse file in the data folder. */
+  primary?: { path: string; adopt?: boolean };
+}
+
+/** What `startRecovery` takes. */
+export interface RecoveryRequest {
+  /** A time in the grammar. */
+  at: string;
+  /** Path of a file or a block device. */
+  target: string;
+  /** Read the target back and compare hashes. */
+  verify?: boolean;
+  /** Write although the target is mounted, in use or not empty; never the primary of a live volume. */
+  force?: boolean;
+}
+
+/** Who asks; the audit log keeps it. */
+export interface Caller {
+  /** `unix` for the Unix socket, else the token's name. */
+  name: string;
+}
+
+/** A bearer token without its secret. */
+export interface TokenInfo {
+  /** Identity. */
+  id: string;
+  /** Name given by the administrator. */
+  name: string;
+  /** What it allows. */
+  scopes: TokenScope[];
+  /** When it was made. */
+  createdAt: string;
+}
+
+/** Scopes: `admin` includes `operate`, which includes `read`. */
+export type TokenScope = "read" | "operate" | "admin";
+
+/** One change that somebody made. */
+export interface AuditEntry {
+  /** Position in the log. */
+  id: number;
+  /** When. */
+  time: string;
+  /** Who: `unix` or a token's name. */
+  actor: string;
+  /** What, for example `mark.create`. */
+  action: string;
+  /** On what, for example the volume's name. */
+  subject: string;
+  /** Particulars. */
+  details: Record<string, unknown>;
+}
+
+/** Everything the rooms above may ask of the engine. */
+export interface Engine {
+  /** The appliance as a whole. */
+  status(): StatusInfo;
+  /** Whether it can serve now; `problems` says what is in the way. */
+  readiness(): { ready: boolean; problems: string[] };
+
+  /** Every volume, by name. */
+  listVolumes(): VolumeInfo[];
+  /** One volume. */
+  getVolume(name: string): VolumeInfo;
+  /** Makes or adopts a volume; for an adopted one it resolves when the baseline is complete. */
+  createVolume(request: CreateVolumeRequest, caller: Caller): Promise<VolumeInfo>;
+  /** Forgets a volume; with `purge` its history and its managed primary are deleted too. */
+  deleteVolume(name: string, options: { purge: boolean }, caller: Caller): Promise<void>;
+
+  /** Finds the exact moment that an expression of the time grammar names; throws `invalid`, `not-retained`, `not-found`. */
+  resolve(volume: string, expression: string): Promise<Moment>;
+  /** Points of a span of time, oldest first. `kinds` left out means all; `limit` is at most 10,000. */
+  listPoints(
+    volume: string,
+    options: { from?: string; to?: string; limit?: number; cursor?: string; kinds?: PointInfo["kind"][] },
+  ): Promise<PointsPage>;
+  /** Marks of a volume, oldest first. */
+  listMarks(volume: string): MarkInfo[];
+  /** Names the present moment; the mark is durable when this resolves. */
+  createMark(
+    volume: string,
+    request: { name: string; note?: string; pinned?: boolean },
+    caller: Caller,
+  ): Promise<MarkInfo>;
+  /** Changes what may change about a mark. */
+  updateMark(
+    volume: string,
+    name: string,
+    change: { note?: string; pinned?: boolean },
+    caller: Caller,
+  ): Promise<MarkInfo>;
+  /** Takes a name away; the moment itself stays until retention drops it. */
+  deleteMark(volume: string, name: string, caller: Caller): Promise<void>;
+
+  /** The policy in force. */
+  getRetention(volume: string): RetentionPolicy;
+  /** Replaces the policy. Nothing is dropped until the next prune. */
+  setRetention(volume: string, policy: RetentionPolicy, caller: Caller): Promise<RetentionPolicy>;
+  /** What a prune under the given policy (or the one in force) would do now. */
+  previewRetention(volume: string, policy?: RetentionPolicy): Promise<PruneResult>;
+  /** Drops what policy does not keep, as a job. */
+  startPrune(volume: string, caller: Caller): JobInfo;
+
+  /** A directory, or one file, of the past. */
+  listFiles(volume: string, at: string, path: string): Promise<FileListing>;
+  /** Content of a file of the past. */
+  readFile(volume: string, at: string, path: string): Promise<FileContent>;
+
+  /** Copies a moment to a target, as a job. Throws at once when the target is refused. */
+  startRecovery(volume: string, request: RecoveryRequest, caller: Caller): Promise<JobInfo>;
+  /** Jobs, newest first. */
+  listJobs(): JobInfo[];
+  /** One job. */
+  getJob(id: string): JobInfo;
+  /** Asks a job to stop. */
+  cancelJob(id: string, caller: Caller): Promise<JobInfo>;
+  /** Calls back at every change of a job until it has ended or `stop` is called. */
+  watchJob(id: string, onChange: (job: JobInfo) => void): { stop(): void };
+
+  /** Makes a token; the secret is shown only here. */
+  createToken(request: { name: string; scopes: TokenScope[] }, caller: Caller): TokenInfo & { token: string };
+  /** Tokens without secrets. */
+  listTokens(): TokenInfo[];
+  /** Takes a token back. */
+  revokeToken(id: string, caller: Caller): void;
+  /** The token a secret belongs to, or `undefined`. */
+  authenticate(secret: string): TokenInfo | undefined;
+  /** Changes made, newest first. */
+  listAudit(options: { limit?: number }): AuditEntry[];
+}

@@ -1,0 +1,89 @@
+/**
+ * The appliance's figures in the text exposition format of Prometheus, version 0.0.4.
+ *
+ * @module
+ */
+import type { StatusInfo, VolumeInfo, VolumeState } from "../src/engine.ts";
+
+/** Content type of {@linkcode renderMetrics}. */
+export const METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8";
+
+type Sample = readonly [labels: Record<string, string>, value: number];
+
+const STATES: readonly VolumeState[] = ["ready", "baseline", "failed"];
+
+/** Writes the figures of a status. */
+export function renderMetrics(status: StatusInfo, ready: boolean): string {
+  const one = (value: number): Sample[] => [[{}, value]];
+  const each = (value: (volume: VolumeInfo) => number): Sample[] =>
+    status.volumes.map((volume) => [{ volume: volume.name }, value(volume)]);
+  return [
+    gauge("varve_info", "Version of Varve, as a label.", [[{ version: status.version }, 1]]),
+    gauge("varve_ready", "Whether the appliance can serve now.", one(Number(ready))),
+    gauge("varve_start_time_seconds", "Since when it runs, in Unix time.", one(seconds(status.startedAt))),
+    gauge(
+      "varve_mounted",
+      "Whether the tree of the past is mounted.",
+      one(Number(status.mountPath !== undefined)),
+    ),
+    gauge("varve_storage_size_bytes", "Size of the data folder's storage.", one(status.storage.totalBytes)),
+    gauge(
+      "varve_storage_free_bytes",
+      "Free space of the data folder's storage.",
+      one(status.storage.freeBytes),
+    ),
+    gauge(
+      "varve_jobs",
+      "Jobs by state.",
+      Object.entries(status.jobs).map(([state, count]) => [{ state }, count]),
+    ),
+    gauge(
+      "varve_volume_state",
+      "1 for the state that the volume is in.",
+      status.volumes.flatMap(({ name, state: present }) =>
+        STATES.map((state): Sample => [{ volume: name, state }, Number(state === present)])
+      ),
+    ),
+    gauge("varve_volume_size_bytes", "Size of the volume.", each((v) => v.sizeBytes)),
+    gauge("varve_volume_history_bytes", "Space that the history takes.", each((v) => v.historyBytes)),
+    gauge("varve_volume_marks", "Marks.", each((v) => v.counts.marks)),
+    gauge("varve_volume_segments", "Segments of the journal.", each((v) => v.counts.segments)),
+    gauge("varve_volume_connections", "Hosts connected by NBD.", each((v) => v.counts.connections)),
+    gauge("varve_volume_newest_seq", "Newest sequence.", each((v) => v.window.to.seq)),
+    gauge("varve_volume_durable_seq", "Newest durable sequence.", each((v) => v.durableSeq)),
+    gauge("varve_volume_indexed_seq", "Newest sequence in the recovery map.", each((v) => v.indexedSeq)),
+    gauge(
+      "varve_volume_window_start_seconds",
+      "Oldest reconstructable moment, in Unix time.",
+      each((v) => seconds(v.window.from.time)),
+    ),
+    gauge(
+      "varve_volume_window_end_seconds",
+      "Newest moment, in Unix time.",
+      each((v) => seconds(v.window.to.time)),
+    ),
+    gauge(
+      "varve_volume_baseline_missing_bytes",
+      "Bytes of an adopted disk that have no independent copy yet.",
+      each((v) => v.baseline.complete ? 0 : v.baseline.totalBytes - v.baseline.doneBytes),
+    ),
+  ].join("");
+}
+
+function gauge(name: string, help: string, samples: readonly Sample[]): string {
+  const lines = samples.map(([labels, value]) => `${name}${labelSet(labels)} ${value}\n`);
+  return `# HELP ${name} ${help}\n# TYPE ${name} gauge\n${lines.join("")}`;
+}
+
+function labelSet(labels: Record<string, string>): string {
+  const pairs = Object.entries(labels).map(([key, value]) => `${key}="${escapeLabel(value)}"`);
+  return pairs.length === 0 ? "" : `{${pairs.join(",")}}`;
+}
+
+function escapeLabel(value: string): string {
+  return value.replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("\n", "\\n");
+}
+
+function seconds(time: string): number {
+  return Date.parse(time) / 1000;
+}

@@ -1,0 +1,71 @@
+/**
+ * Volumes: list, create, adopt, show, delete.
+ *
+ * @module
+ */
+import { createRoute } from "@hono/zod-openapi";
+import type { Engine } from "../../src/engine.ts";
+import type { ApiApp } from "../context.ts";
+import { body, done, given, json, jsonAt, needs, problems } from "../route.ts";
+import { NewVolumeSchema, PurgeQuery, VolumeParams, VolumeSchema, VolumesSchema } from "../schemas.ts";
+
+const list = createRoute({
+  method: "get",
+  path: "/v1/volumes",
+  operationId: "listVolumes",
+  summary: "Every volume, by name",
+  tags: ["volumes"],
+  ...needs("read"),
+  responses: { 200: json("The volumes.", VolumesSchema), ...problems },
+});
+
+const create = createRoute({
+  method: "post",
+  path: "/v1/volumes",
+  operationId: "createVolume",
+  summary:
+    "Make a volume, or adopt an existing disk; for the latter the answer comes when its baseline is complete",
+  tags: ["volumes"],
+  ...needs("admin"),
+  request: { body: body(NewVolumeSchema) },
+  responses: { 201: jsonAt("The new volume.", VolumeSchema), ...problems },
+});
+
+const show = createRoute({
+  method: "get",
+  path: "/v1/volumes/{volume}",
+  operationId: "getVolume",
+  summary: "One volume",
+  tags: ["volumes"],
+  ...needs("read"),
+  request: { params: VolumeParams },
+  responses: { 200: json("The volume.", VolumeSchema), ...problems },
+});
+
+const remove = createRoute({
+  method: "delete",
+  path: "/v1/volumes/{volume}",
+  operationId: "deleteVolume",
+  summary: "Forget a volume; with purge its history and managed primary are deleted too",
+  tags: ["volumes"],
+  ...needs("admin"),
+  request: { params: VolumeParams, query: PurgeQuery },
+  responses: { 204: done, ...problems },
+});
+
+/** Registers the routes. */
+export function registerVolumes(app: ApiApp, engine: Engine): void {
+  app.openapi(list, (c) => c.json({ volumes: engine.listVolumes() }, 200));
+  app.openapi(create, async (c) => {
+    const { primary, ...asked } = given(c.req.valid("json"));
+    const request = primary === undefined ? asked : { ...asked, primary: given(primary) };
+    const volume = await engine.createVolume(request, c.get("caller"));
+    return c.json(volume, 201, { location: `/v1/volumes/${encodeURIComponent(volume.name)}` });
+  });
+  app.openapi(show, (c) => c.json(engine.getVolume(c.req.valid("param").volume), 200));
+  app.openapi(remove, async (c) => {
+    const purge = c.req.valid("query").purge === "true";
+    await engine.deleteVolume(c.req.valid("param").volume, { purge }, c.get("caller"));
+    return c.body(null, 204);
+  });
+}

@@ -1,0 +1,324 @@
+/**
+ * The Zod schemas of everything that crosses the API: they validate requests, give handlers their types and
+ * make `/openapi.json`. That answers fit them is checked by the compiler against `src/engine.ts`.
+ *
+ * @module
+ */
+import { z } from "@hono/zod-openapi";
+import { parseDuration } from "../src/base/units.ts";
+
+/** The rule for names of volumes, marks and tokens. */
+const NAME_PATTERN = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
+const NAME_RULE =
+  "must be a name: letters, digits, `.`, `_`, `-`, beginning with a letter or digit, at most 64 characters";
+const SIZE_RULE = "must be a size: a positive whole number of bytes";
+const DURATION_RULE = "must be a duration such as 15m, 1h, 7d or 4w";
+const TIME_RULE = "must be a time: now, RFC 3339, seq:N, mark:NAME, a time of day, or such as `10m ago`";
+const PATH_RULE = "must be an absolute path of at most 4096 characters";
+
+/** A strict object: unknown fields are refused by a message that lists the known ones. */
+function strict<S extends z.core.$ZodShape>(shape: S): z.ZodObject<S, z.core.$strict> {
+  const fields = Object.keys(shape).join(", ");
+  return z.strictObject(shape, {
+    error: (issue) =>
+      issue.code === "unrecognized_keys"
+        ? `is not a field here; accepted are: ${fields}`
+        : `must be an object with the fields: ${fields}`,
+  });
+}
+
+const name = (example: string) =>
+  z.string({ error: NAME_RULE }).regex(NAME_PATTERN, NAME_RULE).openapi({ example });
+const size = () => z.int({ error: SIZE_RULE }).positive(SIZE_RULE);
+const flag = () => z.boolean({ error: "must be true or false" });
+const note = () =>
+  z.string({ error: "must be a text of at most 1000 characters" })
+    .max(1000, "must be a text of at most 1000 characters");
+const path = () => z.string({ error: PATH_RULE }).max(4096, PATH_RULE).regex(/^\/[^\0]*$/, PATH_RULE);
+const time = () =>
+  z.string({ error: TIME_RULE }).min(1, TIME_RULE).max(200, TIME_RULE).openapi({ example: "10m ago" });
+const duration = () =>
+  z.string({ error: DURATION_RULE }).max(40, DURATION_RULE).refine(isDuration, DURATION_RULE).openapi({
+    example: "24h",
+  });
+
+function isDuration(text: string): boolean {
+  try {
+    parseDuration(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function isFields(value: unknown): boolean {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+const bytes = () => z.int().nonnegative();
+const instant = () => z.string().openapi({ format: "date-time", example: "2026-11-22T10:15:00.000000Z" });
+
+// ---- Answers ----
+
+/** A failure, as RFC 9457 has it; further members may stand beside these. */
+export const ProblemSchema = z.looseObject({
+  type: z.string(),
+  title: z.string(),
+  status: z.int(),
+  detail: z.string(),
+  code: z.string(),
+  field: z.string().optional(),
+  errors: z.array(z.object({ field: z.string(), message: z.string() })).optional(),
+  hint: z.string().optional(),
+}).openapi("Problem");
+
+/** An exact moment. */
+export const MomentSchema = z.object({ time: instant(), seq: z.int().nonnegative() }).openapi("Moment");
+
+const WindowSchema = z.object({ from: MomentSchema, to: MomentSchema }).openapi("Window");
+
+/** Why a point is shown. */
+export const PointKindSchema = z.enum(["created", "mark", "flush", "tier"]);
+
+/** A retained moment. */
+export const PointSchema = MomentSchema.extend({
+  kind: PointKindSchema,
+  pinned: z.boolean(),
+  name: z.string().optional(),
+  note: z.string().optional(),
+  tier: z.string().optional(),
+}).openapi("Point");
+
+/** A page of points. */
+export const PointsSchema = z.object({
+  points: z.array(PointSchema),
+  nextCursor: z.string().optional().openapi({
+    description: "Pass as `cursor` to go on; absent on the last page.",
+  }),
+}).openapi("Points");
+
+/** A mark. */
+export const MarkSchema = PointSchema.extend({ kind: z.literal("mark"), name: z.string() }).openapi("Mark");
+
+/** Every mark. */
+export const MarksSchema = z.object({ marks: z.array(MarkSchema) }).openapi("Marks");
+
+/** A volume. */
+export const VolumeSchema = z.object({
+  id: z.string(),
+  name: z.string(),
+  sizeBytes: bytes(),
+  state: z.enum(["ready", "baseline", "failed"]),
+  error: z.string().optional(),
+  primary: z.object({ path: z.string(), managed: z.boolean() }),
+  createdAt: instant(),
+  window: WindowSchema,
+  baseline: z.object({ complete: z.boolean(), doneBytes: bytes(), totalBytes: bytes() }),
+  historyBytes: bytes(),
+  counts: z.object({ marks: z.int(), segments: z.int(), connections: z.int() }),
+  indexedSeq: z.int(),
+  durableSeq: z.int(),
+}).openapi("Volume");
+
+/** Every volume. */
+export const VolumesSchema = z.object({ volumes: z.array(VolumeSchema) }).openapi("Volumes");
+
+const JobStateSchema = z.enum(["queued", "running", "succeeded", "failed", "cancelled"]);
+
+/** The appliance. */
+export const StatusSchema = z.object({
+  version: z.string(),
+  startedAt: instant(),
+  dataPath: z.string(),
+  mountPath: z.string().optional(),
+  mountError: z.string().optional(),
+  nbd: z.array(z.string()),
+  api: z.array(z.string()),
+  storage: z.object({ totalBytes: bytes(), freeBytes: bytes() }),
+  volumes: z.array(VolumeSchema),
+  jobs: z.object({
+    queued: z.int(),
+    running: z.int(),
+    succeeded: z.int(),
+    failed: z.int(),
+    cancelled: z.int(),
+  }),
+}).openapi("Status");
+
+/** Long work. */
+export const JobSchema = z.object({
+  id: z.string(),
+  kind: z.enum(["recovery", "prune"]),
+  volume: z.string(),
+  state: JobStateSchema,
+  progress: z.object({ doneBytes: bytes(), totalBytes: bytes() }),
+  createdAt: instant(),
+  endedAt: instant().optional(),
+  result: z.record(z.string(), z.unknown()).optional(),
+  error: z.object({ code: z.string(), detail: z.string(), hint: z.string().optional() }).optional(),
+}).openapi("Job");
+
+/** Every job. */
+export const JobsSchema = z.object({ jobs: z.array(JobSchema) }).openapi("Jobs");
+
+/** What a prune would do. */
+export const PrunePreviewSchema = z.object({
+  pointsLost: z.int(),
+  momentsLost: z.int(),
+  bytesFreed: bytes(),
+  window: WindowSchema,
+}).openapi("PrunePreview");
+
+const FileSchema = z.object({
+  name: z.string(),
+  path: z.string(),
+  type: z.enum(["file", "directory", "symlink", "fifo", "socket", "block", "character"]),
+  sizeBytes: bytes(),
+  mode: z.string().openapi({ example: "0644" }),
+  uid: z.int(),
+  gid: z.int(),
+  links: z.int(),
+  inode: z.int(),
+  modifiedAt: instant(),
+  target: z.string().optional(),
+}).openapi("File");
+
+/** A directory or a file of the past. */
+export const FileListingSchema = MomentSchema.extend({
+  path: z.string(),
+  file: FileSchema,
+  entries: z.array(FileSchema).optional(),
+}).openapi("FileListing");
+
+/** What a token allows. */
+export const ScopeSchema = z.enum(["read", "operate", "admin"], {
+  error: "must be one of: read, operate, admin",
+});
+
+/** A token without its secret. */
+export const TokenSchema = z.object({
+  id: z.string(),
+  name: z.string(),
+  scopes: z.array(ScopeSchema),
+  createdAt: instant(),
+}).openapi("Token");
+
+/** A token with its secret, which is answered once. */
+export const NewTokenSchema = TokenSchema.extend({ token: z.string() }).openapi("NewToken");
+
+/** Every token. */
+export const TokensSchema = z.object({ tokens: z.array(TokenSchema) }).openapi("Tokens");
+
+/** The audit log, newest first. */
+export const AuditSchema = z.object({
+  entries: z.array(
+    z.object({
+      id: z.int(),
+      time: instant(),
+      actor: z.string(),
+      action: z.string(),
+      subject: z.string(),
+      details: z.record(z.string(), z.unknown()),
+    }).openapi("AuditEntry"),
+  ),
+}).openapi("Audit");
+
+// ---- Requests ----
+
+/** Body of `POST /v1/volumes`. */
+export const NewVolumeSchema = strict({
+  name: name("db"),
+  sizeBytes: size().optional(),
+  primary: strict({ path: path(), adopt: flag().optional() }).optional(),
+}).refine((volume) => volume.sizeBytes !== undefined || volume.primary?.adopt === true, {
+  path: ["sizeBytes"],
+  error: `${SIZE_RULE}; it may be left out only when an existing primary is adopted`,
+  when: ({ value }) => isFields(value), // So that it is told beside other faults.
+}).openapi("NewVolume");
+
+/** Body of `POST …/marks`. */
+export const NewMarkSchema = strict({
+  name: name("before-upgrade"),
+  note: note().optional(),
+  pinned: flag().optional(),
+}).openapi("NewMark");
+
+/** Body of `PATCH …/marks/{name}`. */
+export const MarkChangeSchema = strict({ note: note().optional(), pinned: flag().optional() })
+  .refine((change) => change.note !== undefined || change.pinned !== undefined, {
+    error: "must hold at least one of: note, pinned",
+  }).openapi("MarkChange");
+
+/** A retention policy, both ways. */
+export const RetentionSchema = strict({
+  continuous: duration(),
+  tiers: z.array(strict({ every: duration(), for: duration() }), {
+    error: 'must be a list of tiers such as {every: "1h", for: "7d"}',
+  }).max(16, "must hold at most 16 tiers"),
+  maxBytes: size().optional(),
+  grace: duration().optional(),
+}).openapi("Retention");
+
+/** Body of `POST …/recoveries`. */
+export const NewRecoverySchema = strict({
+  at: time(),
+  target: path(),
+  verify: flag().optional(),
+  force: flag().optional(),
+}).openapi("NewRecovery");
+
+/** Body of `POST /v1/tokens`. `unix` is the name of those who come over the Unix socket. */
+export const NewTokenRequestSchema = strict({
+  name: name("backup").refine((given) => given !== "unix", "must not be `unix`"),
+  scopes: z.array(ScopeSchema, { error: "must be a list of: read, operate, admin" })
+    .min(1, "must name at least one of: read, operate, admin").max(3, "must name each scope at most once"),
+}).openapi("NewTokenRequest");
+
+/** The volume in the address. */
+export const VolumeParams = z.object({ volume: z.string().openapi({ description: "Name of the volume." }) });
+
+/** The volume and the mark in the address. */
+export const MarkParams = VolumeParams.extend({
+  name: z.string().openapi({ description: "Name of the mark." }),
+});
+
+/** The identity in the address. */
+export const IdParams = z.object({ id: z.string() });
+
+/** Query of `DELETE /v1/volumes/{volume}`. */
+export const PurgeQuery = strict({
+  purge: z.enum(["true", "false"], { error: "must be true or false" }).optional().openapi({
+    description: "Delete the history and the managed primary too.",
+  }),
+});
+
+const LIMIT_RULE = "must be a whole number from 1 to 10000";
+const limit = () =>
+  z.coerce.number({ error: LIMIT_RULE }).int(LIMIT_RULE).min(1, LIMIT_RULE).max(10_000, LIMIT_RULE)
+    .optional();
+
+/** Query of `GET …/points`. */
+export const PointsQuery = strict({
+  from: time().optional(),
+  to: time().optional(),
+  limit: limit(),
+  cursor: z.string().optional(),
+  kind: z.preprocess(
+    (value) => typeof value === "string" ? value.split(",") : value,
+    z.array(
+      z.enum(PointKindSchema.options, { error: `must be one of: ${PointKindSchema.options.join(", ")}` }),
+    ),
+  ).optional().openapi({ param: { style: "form", explode: true } }),
+});
+
+/** Query of `GET /v1/audit`. */
+export const AuditQuery = strict({ limit: limit() });
+
+/** Query of `GET …/resolve`. */
+export const AtQuery = strict({ at: time() });
+
+/** Query of `GET …/files`; the path is the root when it is left out. */
+export const FilesQuery = strict({ at: time(), path: path().optional() });
+
+/** Query of `GET …/files/content`. */
+export const ContentQuery = strict({ at: time(), path: path() });

@@ -1,0 +1,331 @@
+// deno-lint-ignore-file require-await -- The interface is asynchronous, a fake is not.
+/**
+ * An engine in memory for the tests of the API and the command line: one volume, one directory, jobs that the test
+ * moves by hand.
+ *
+ * @module
+ */
+import { VarveError } from "../../src/base/errors.ts";
+import type {
+  AuditEntry,
+  Caller,
+  CreateVolumeRequest,
+  Engine,
+  FileContent,
+  FileInfo,
+  FileListing,
+  JobInfo,
+  MarkInfo,
+  Moment,
+  PointInfo,
+  PointsPage,
+  PruneResult,
+  RecoveryRequest,
+  RetentionPolicy,
+  StatusInfo,
+  TokenInfo,
+  TokenScope,
+  VolumeInfo,
+} from "../../src/engine.ts";
+
+/** The moment at which the fake stands. */
+export const NOW: Moment = { time: "2026-11-22T10:15:00.000000Z", seq: 40 };
+
+const CREATED: Moment = { time: "2026-11-22T09:00:00.000000Z", seq: 0 };
+
+/** Content of `/etc/motd` in the fake volume. */
+export const MOTD = "Hello from the past.\n";
+
+/** See the module. Fields are open, so that a test can set a scene and look at what arrived. */
+export class FakeEngine implements Engine {
+  /** Volumes by name; `db` is there from the start. */
+  volumes: Map<string, VolumeInfo> = new Map([["db", fakeVolume("db", 1024 ** 3)]]);
+  /** Marks by volume and name. */
+  marks: Map<string, MarkInfo> = new Map();
+  /** Jobs by identity. */
+  jobs: Map<string, JobInfo> = new Map();
+  /** Who watches which job. */
+  watchers: Map<string, Set<(job: JobInfo) => void>> = new Map();
+  /** Tokens by secret. */
+  tokens: Map<string, TokenInfo> = new Map();
+  /** The policy of every volume. */
+  retention: RetentionPolicy = { continuous: "24h", tiers: [{ every: "1h", for: "7d" }] };
+  /** What was changed, oldest first. */
+  audit: AuditEntry[] = [];
+  /** What stands in the way of serving. */
+  problems: string[] = [];
+  /** Thrown by the next call of `getVolume`, once. */
+  nextFailure: unknown;
+  /** Whether the body of the last file was cancelled before its end. */
+  bodyCancelled = false;
+  /** What `listPoints` was asked for last. */
+  pointsAsked: Parameters<Engine["listPoints"]>[1] | undefined;
+
+  status(): StatusInfo {
+    const jobs = { queued: 0, running: 0, succeeded: 0, failed: 0, cancelled: 0 };
+    for (const job of this.jobs.values()) jobs[job.state]++;
+    return {
+      version: "0.1.0",
+      startedAt: CREATED.time,
+      dataPath: "/data",
+      mountPath: "/varve",
+      nbd: ["unix:/run/varve/nbd.sock"],
+      api: ["unix:/run/varve/api.sock"],
+      storage: { totalBytes: 2 ** 40, freeBytes: 2 ** 39 },
+      volumes: this.listVolumes(),
+      jobs,
+    };
+  }
+
+  readiness(): { ready: boolean; problems: string[] } {
+    return { ready: this.problems.length === 0, problems: this.problems };
+  }
+
+  listVolumes(): VolumeInfo[] {
+    return [...this.volumes.values()];
+  }
+
+  getVolume(name: string): VolumeInfo {
+    const failure = this.nextFailure;
+    this.nextFailure = undefined;
+    if (failure !== undefined) throw failure;
+    return found(this.volumes.get(name), `volume ${name}`);
+  }
+
+  async createVolume(request: CreateVolumeRequest, caller: Caller): Promise<VolumeInfo> {
+    if (this.volumes.has(request.name)) {
+      throw new VarveError("conflict", `Creating volume ${request.name}: it exists`, { field: "name" });
+    }
+    const volume = fakeVolume(request.name, request.sizeBytes ?? 4096);
+    if (request.primary !== undefined) volume.primary = { path: request.primary.path, managed: false };
+    this.volumes.set(request.name, volume);
+    this.#note(caller, "volume.create", request.name, { ...request });
+    return volume;
+  }
+
+  async deleteVolume(name: string, options: { purge: boolean }, caller: Caller): Promise<void> {
+    this.getVolume(name);
+    this.volumes.delete(name);
+    this.#note(caller, "volume.delete", name, options);
+  }
+
+  async resolve(volume: string, expression: string): Promise<Moment> {
+    this.getVolume(volume);
+    if (expression === "now") return NOW;
+    if (expression === "2001-01-01T00:00:00Z") {
+      throw new VarveError("not-retained", "Resolving 2001-01-01T00:00:00Z: it is before the window", {
+        field: "at",
+        details: { newer: CREATED },
+      });
+    }
+    throw new VarveError("invalid", `Reading a time: found ${JSON.stringify(expression)}`, { field: "at" });
+  }
+
+  async listPoints(volume: string, options: Parameters<Engine["listPoints"]>[1]): Promise<PointsPage> {
+    this.getVolume(volume);
+    this.pointsAsked = options;
+    const created: PointInfo = { ...CREATED, kind: "created", pinned: false };
+    const points = [created, ...this.listMarks(volume)];
+    const start = Number(options.cursor ?? 0);
+    const end = start + (options.limit ?? 1000);
+    const page = { points: points.slice(start, end) };
+    return end < points.length ? { ...page, nextCursor: String(end) } : page;
+  }
+
+  listMarks(volume: string): MarkInfo[] {
+    this.getVolume(volume);
+    return [...this.marks].filter(([key]) => key.startsWith(`${volume}/`)).map(([, mark]) => mark);
+  }
+
+  async createMark(
+    volume: string,
+    request: { name: string; note?: string; pinned?: boolean },
+    caller: Caller,
+  ): Promise<MarkInfo> {
+    this.getVolume(volume);
+    const mark: MarkInfo = { ...NOW, kind: "mark", pinned: false, ...request };
+    this.marks.set(`${volume}/${request.name}`, mark);
+    this.#note(caller, "mark.create", volume, request);
+    return mark;
+  }
+
+  async updateMark(
+    volume: string,
+    name: string,
+    change: { note?: string; pinned?: boolean },
+  ): Promise<MarkInfo> {
+    const mark = { ...found(this.marks.get(`${volume}/${name}`), `mark ${name}`), ...change };
+    this.marks.set(`${volume}/${name}`, mark);
+    return mark;
+  }
+
+  async deleteMark(volume: string, name: string): Promise<void> {
+    found(this.marks.get(`${volume}/${name}`), `mark ${name}`);
+    this.marks.delete(`${volume}/${name}`);
+  }
+
+  getRetention(volume: string): RetentionPolicy {
+    this.getVolume(volume);
+    return this.retention;
+  }
+
+  async setRetention(_volume: string, policy: RetentionPolicy): Promise<RetentionPolicy> {
+    return this.retention = policy;
+  }
+
+  async previewRetention(_volume: string, policy?: RetentionPolicy): Promise<PruneResult> {
+    const pointsLost = (policy ?? this.retention).tiers.length;
+    return { pointsLost, momentsLost: 7, bytesFreed: 8192, window: { from: CREATED, to: NOW } };
+  }
+
+  startPrune(volume: string): JobInfo {
+    this.getVolume(volume);
+    return this.#startJob("prune", volume);
+  }
+
+  async listFiles(volume: string, at: string, path: string): Promise<FileListing> {
+    return this.#file(volume, at, path);
+  }
+
+  async readFile(volume: string, at: string, path: string): Promise<FileContent> {
+    const { file, time, seq } = await this.#file(volume, at, path);
+    if (file.type === "directory") {
+      throw new VarveError("invalid", `Reading ${path}: it is a directory`, { field: "path" });
+    }
+    const chunks = [MOTD.slice(0, 5), MOTD.slice(5)].map((text) => new TextEncoder().encode(text));
+    const body = new ReadableStream<Uint8Array>({
+      pull: (controller) => {
+        const chunk = chunks.shift();
+        if (chunk === undefined) controller.close();
+        else controller.enqueue(chunk);
+      },
+      cancel: () => {
+        this.bodyCancelled = true;
+      },
+    }, { highWaterMark: 0 });
+    return { file, time, seq, body };
+  }
+
+  async startRecovery(volume: string, request: RecoveryRequest, caller: Caller): Promise<JobInfo> {
+    this.getVolume(volume);
+    this.#note(caller, "recovery.start", volume, { ...request });
+    return this.#startJob("recovery", volume);
+  }
+
+  listJobs(): JobInfo[] {
+    return [...this.jobs.values()].reverse();
+  }
+
+  getJob(id: string): JobInfo {
+    return found(this.jobs.get(id), `job ${id}`);
+  }
+
+  async cancelJob(id: string): Promise<JobInfo> {
+    return this.changeJob(id, { state: "cancelled", endedAt: NOW.time });
+  }
+
+  watchJob(id: string, onChange: (job: JobInfo) => void): { stop(): void } {
+    const watchers = this.watchers.get(id) ?? new Set();
+    this.watchers.set(id, watchers.add(onChange));
+    return { stop: () => watchers.delete(onChange) };
+  }
+
+  createToken(request: { name: string; scopes: TokenScope[] }): TokenInfo & { token: string } {
+    const token = `secret-${request.name}`;
+    const info = { id: `t${this.tokens.size + 1}`, createdAt: NOW.time, ...request };
+    this.tokens.set(token, info);
+    return { ...info, token };
+  }
+
+  listTokens(): TokenInfo[] {
+    return [...this.tokens.values()];
+  }
+
+  revokeToken(id: string): void {
+    const [secret] = found([...this.tokens].find(([, token]) => token.id === id), `token ${id}`);
+    this.tokens.delete(secret);
+  }
+
+  authenticate(secret: string): TokenInfo | undefined {
+    return this.tokens.get(secret);
+  }
+
+  listAudit(options: { limit?: number }): AuditEntry[] {
+    return [...this.audit].reverse().slice(0, options.limit);
+  }
+
+  /** Changes a job and tells its watchers, as the work itself would. */
+  changeJob(id: string, change: Partial<JobInfo>): JobInfo {
+    const job = { ...this.getJob(id), ...change };
+    this.jobs.set(id, job);
+    for (const tell of this.watchers.get(id) ?? []) tell(job);
+    return job;
+  }
+
+  #startJob(kind: JobInfo["kind"], volume: string): JobInfo {
+    const id = `j${this.jobs.size + 1}`;
+    const progress = { doneBytes: 0, totalBytes: 1024 };
+    const job: JobInfo = { id, kind, volume, state: "running", progress, createdAt: NOW.time };
+    this.jobs.set(id, job);
+    return job;
+  }
+
+  async #file(volume: string, at: string, path: string): Promise<FileListing> {
+    const moment = await this.resolve(volume, at);
+    const motd = fakeFile("/etc/motd", "file", MOTD.length);
+    if (path === "/etc/motd") return { ...moment, path, file: motd };
+    if (path !== "/") {
+      throw new VarveError("not-found", `Looking for ${path}: there is no such file`, { field: "path" });
+    }
+    const link: FileInfo = { ...fakeFile("/motd", "symlink", 9), target: "/etc/motd" };
+    return { ...moment, path, file: fakeFile("/", "directory", 4096), entries: [motd, link] };
+  }
+
+  #note(caller: Caller, action: string, subject: string, details: Record<string, unknown>): void {
+    this.audit.push({
+      id: this.audit.length + 1,
+      time: NOW.time,
+      actor: caller.name,
+      action,
+      subject,
+      details,
+    });
+  }
+}
+
+function fakeVolume(name: string, sizeBytes: number): VolumeInfo {
+  return {
+    id: "0123456789abcdef0123456789abcdef",
+    name,
+    sizeBytes,
+    state: "ready",
+    primary: { path: `/data/volumes/${name}.raw`, managed: true },
+    createdAt: CREATED.time,
+    window: { from: CREATED, to: NOW },
+    baseline: { complete: true, doneBytes: sizeBytes, totalBytes: sizeBytes },
+    historyBytes: 12_345_678,
+    counts: { marks: 0, segments: 1, connections: 2 },
+    indexedSeq: 30,
+    durableSeq: 38,
+  };
+}
+
+function fakeFile(path: string, type: FileInfo["type"], sizeBytes: number): FileInfo {
+  return {
+    name: path.slice(path.lastIndexOf("/") + 1),
+    path,
+    type,
+    sizeBytes,
+    mode: type === "directory" ? "0755" : "0644",
+    uid: 0,
+    gid: 1000,
+    links: 1,
+    inode: 12,
+    modifiedAt: "2026-11-22T10:00:00.123456789Z",
+  };
+}
+
+function found<T>(thing: T | undefined, what: string): T {
+  if (thing === undefined) throw new VarveError("not-found", `Looking for ${what}: there is none`);
+  return thing;
+}

@@ -1,0 +1,46 @@
+import assert from "node:assert/strict";
+import { VarveError } from "../src/base/errors.ts";
+import { DEFAULT_CONFIG, makeConfig } from "./config.ts";
+
+const { test } = Deno;
+
+const file = (content: unknown) => ({ path: "config.json", text: JSON.stringify(content) });
+
+test("without anything the defaults hold", () => {
+  assert.deepEqual(makeConfig({}), DEFAULT_CONFIG);
+});
+
+test("the file beats the defaults, and flags beat the file", () => {
+  const told = file({ data: "/a", mount: false, nbd: ["127.0.0.1:10809"] });
+  assert.deepEqual(makeConfig({ data: "/b" }, told), {
+    data: "/b",
+    mount: false,
+    nbd: ["127.0.0.1:10809"],
+    api: DEFAULT_CONFIG.api,
+  });
+  assert.equal(makeConfig({ mount: "/m" }, told).mount, "/m");
+});
+
+test("every fault of a file is told at once", () => {
+  const wrong = file({ data: "here", mount: true, nbd: [], api: ["unix:/s", "8460"], port: 1 });
+  assert.throws(() => makeConfig({}, wrong), (error) => {
+    assert.ok(error instanceof VarveError);
+    assert.equal(error.code, "invalid");
+    for (const key of ["data", "mount", "nbd", "api.1", "port"]) {
+      assert.match(error.message, new RegExp(`[:;] ${key} (must|is not)`), key);
+    }
+    return true;
+  });
+});
+
+test("flags are checked like the file", () => {
+  assert.throws(
+    () => makeConfig({ api: ["nowhere"] }),
+    /Reading options: api\.0 must be unix:\/path or HOST:PORT/,
+  );
+});
+
+test("a file that is no JSON, or no object, is refused", () => {
+  assert.throws(() => makeConfig({}, { path: "c.json", text: "{" }), /Reading c\.json: /);
+  assert.throws(() => makeConfig({}, file([])), /Reading config\.json: the whole must be an object/);
+});

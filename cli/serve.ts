@@ -1,0 +1,109 @@
+/**
+ * The composition root: the only place that knows the engine, NBD, the API and the mounted tree together.
+ *
+ * They start in this order and stop in reverse, so that nothing is asked of a part that is gone: the engine goes last,
+ * when nobody can write any more.
+ *
+ * @module
+ */
+import { configure, dispose, getLogger, getTextFormatter } from "@logtape/logtape";
+import { serveApi } from "../api/mod.ts";
+import { type MountedTree, mountTree } from "../fuse/mod.ts";
+import { type Appliance, openAppliance } from "../src/appliance.ts";
+import { NbdServer } from "../src/nbd/mod.ts";
+import type { ServeConfig } from "./config.ts";
+import type { Place } from "./serve_command.ts";
+
+const logger = getLogger(["varve", "serve"]);
+
+/** Runs the appliance until SIGTERM or SIGINT; a second signal ends the process at once. */
+export async function serve(config: ServeConfig, onReady: (place: Place) => void): Promise<void> {
+  await using parts = new AsyncDisposableStack();
+  await configureLogging();
+  parts.defer(dispose);
+  const stop = stopSignal();
+  parts.defer(stop.release);
+
+  const appliance = await openAppliance({ dataPath: config.data });
+  parts.defer(() => appliance.close());
+
+  const nbd = new NbdServer({
+    exports: appliance.nbdExports,
+    onProblem: (error) => logger.error("NBD: {error}", { error }),
+  });
+  parts.defer(() => nbd.close());
+  for (const address of config.nbd) await nbd.listen(address);
+
+  const api = await serveApi({ engine: appliance, listen: config.api });
+  parts.defer(() => api.close());
+
+  const place: Place = { dataPath: config.data, nbd: nbd.addresses, api: api.addresses };
+  const tell = () => appliance.setSurroundings(place);
+  tell();
+  if (config.mount !== false) {
+    const tree = await mount(config.mount, appliance, (error) => {
+      delete place.mountPath;
+      place.mountError = error;
+      tell();
+    });
+    if (tree !== undefined) {
+      parts.defer(() => tree.unmount());
+      place.mountPath = tree.path;
+      tell();
+    }
+  }
+
+  onReady(place);
+  const signal = await stop.asked;
+  logger.info("Stopping on {signal}", { signal });
+}
+
+/** Mounts the tree. That it cannot be is no reason not to capture: it is told, and the appliance goes on. */
+async function mount(
+  path: string,
+  appliance: Appliance,
+  onFailure: (error: string) => void,
+): Promise<MountedTree | undefined> {
+  const fail = (error: unknown) => {
+    const message = error instanceof Error ? error.message : String(error);
+    logger.warn("The past is not mounted at {path}: {message}", { path, message });
+    onFailure(message);
+  };
+  try {
+    return await mountTree({
+      path,
+      engine: appliance,
+      locate: (volume, seq) => appliance.locatePast(volume, seq),
+      onEnded: (error) => fail(error ?? "Serving the mounted tree: somebody unmounted it"),
+    });
+  } catch (thrown) {
+    fail(thrown);
+    return undefined;
+  }
+}
+
+async function configureLogging(): Promise<void> {
+  const format = getTextFormatter({ timestamp: "rfc3339", level: "full", category: "." });
+  const encoder = new TextEncoder();
+  await configure({
+    sinks: { stderr: (record) => Deno.stderr.writeSync(encoder.encode(format(record))) },
+    loggers: [
+      { category: "varve", sinks: ["stderr"], lowestLevel: "info" },
+      { category: ["logtape", "meta"], sinks: ["stderr"], lowestLevel: "warning" },
+    ],
+  });
+}
+
+function stopSignal(): { asked: Promise<Deno.Signal>; release: () => void } {
+  const asked = Promise.withResolvers<Deno.Signal>();
+  let count = 0;
+  const listeners = (["SIGTERM", "SIGINT"] as const).map((signal) => {
+    const listener = () => {
+      if (++count > 1) Deno.exit(1);
+      asked.resolve(signal);
+    };
+    Deno.addSignalListener(signal, listener);
+    return () => Deno.removeSignalListener(signal, listener);
+  });
+  return { asked: asked.promise, release: () => listeners.forEach((remove) => remove()) };
+}

@@ -1,0 +1,96 @@
+/**
+ * `varve serve`: reads options and configuration; `serve.ts` does the work. It is loaded only when it is wanted, for
+ * the other commands need none of the engine.
+ *
+ * @module
+ */
+import type { Command } from "commander";
+import { resolve } from "node:path";
+import { VarveError } from "../src/base/errors.ts";
+import { collect } from "./command.ts";
+import type { Terminal } from "./terminal.ts";
+
+interface ServeOptions {
+  data?: string;
+  mount?: string | false;
+  nbd?: string[];
+  api?: string[];
+  config?: string;
+  json?: true;
+}
+
+/** Adds the command. */
+export function addServe(program: Command, terminal: Terminal): void {
+  program.command("serve")
+    .summary("Run the appliance in the foreground")
+    .description("Run the appliance in the foreground, until SIGTERM or SIGINT.")
+    .option("--data <dir>", "the data folder (/var/lib/varve)")
+    .option("--mount <dir>", "where to mount the tree of the past (/varve)")
+    .option("--no-mount", "mount it nowhere")
+    .option(
+      "--nbd <listen>",
+      "address for NBD, may be given again (unix:/run/varve/nbd.sock)",
+      collect(String),
+    )
+    .option(
+      "--api <listen>",
+      "address for the API, may be given again (unix:/run/varve/api.sock and 127.0.0.1:8460)",
+      collect(String),
+    )
+    .option("--config <file>", "JSON file with the keys data, mount, nbd, api")
+    .option("--json", "tell where everything is as JSON")
+    .addHelpText(
+      "after",
+      "\nExample:\n  varve serve --data /srv/varve --mount /mnt/past --api 127.0.0.1:8460\n",
+    )
+    .action(async (options: ServeOptions) => {
+      const { data, mount, nbd, api } = options;
+      const flags = {
+        ...(data === undefined ? {} : { data: resolve(data) }),
+        ...(mount === undefined ? {} : { mount: mount && resolve(mount) }),
+        ...(nbd === undefined ? {} : { nbd }),
+        ...(api === undefined ? {} : { api }),
+      };
+      const { makeConfig } = await import("./config.ts");
+      const config = makeConfig(
+        flags,
+        options.config === undefined ? undefined : await readFile(options.config),
+      );
+      const { serve } = await import("./serve.ts");
+      await serve(config, (place) => {
+        terminal.out(options.json ? `${JSON.stringify(place)}\n` : placeText(place));
+      });
+    });
+}
+
+function placeText(place: Place): string {
+  const mounted = place.mountPath ??
+    `nowhere${place.mountError === undefined ? "" : `: ${place.mountError}`}`;
+  return `varve: data in ${place.dataPath}\n` +
+    `varve: NBD on ${place.nbd.join(", ")}\n` +
+    `varve: API on ${place.api.join(", ")}\n` +
+    `varve: past mounted at ${mounted}\n` +
+    "varve: ready\n";
+}
+
+/** Where a running appliance is to be found. */
+export interface Place {
+  /** The data folder. */
+  dataPath: string;
+  /** Addresses of NBD. */
+  nbd: string[];
+  /** Addresses of the API. */
+  api: string[];
+  /** Where the tree is mounted. */
+  mountPath?: string;
+  /** Why it is not, although it should be. */
+  mountError?: string;
+}
+
+async function readFile(path: string): Promise<{ path: string; text: string }> {
+  try {
+    return { path, text: await Deno.readTextFile(path) };
+  } catch (thrown) {
+    throw VarveError.from(thrown, `Reading the configuration ${path}`);
+  }
+}

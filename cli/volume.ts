@@ -1,0 +1,150 @@
+/**
+ * `varve volume create|adopt|list|show|delete`
+ *
+ * @module
+ */
+import type { Command } from "commander";
+import { resolve } from "node:path";
+import { formatSize } from "../src/base/units.ts";
+import type { CreateVolumeRequest, VolumeInfo } from "../src/engine.ts";
+import { type ApiClient, ProblemError } from "./client.ts";
+import {
+  clientCommand,
+  type CommonOptions,
+  group,
+  print,
+  sizeArgument,
+  volumePath,
+  withClient,
+} from "./command.ts";
+import { count, facts, table } from "./output.ts";
+import { pause } from "./pause.ts";
+import { type ProgressBar, progressBar } from "./progress_bar.ts";
+import type { Terminal } from "./terminal.ts";
+
+const BASELINE_POLL_MS = 500;
+
+/** Adds the commands. */
+export function addVolume(program: Command, terminal: Terminal): void {
+  const volume = group(program, "volume", "Create, adopt, list, show and delete volumes");
+
+  clientCommand(volume, "create <name>", {
+    summary: "Make a new volume",
+    example: "volume create db --size 10G",
+  })
+    .requiredOption("--size <size>", "size, such as 10G, 512M or 1TiB", sizeArgument)
+    .option("--primary <path>", "where the live bytes are to be; left out: a sparse file in the data folder")
+    .action((name: string, options: CommonOptions & { size: number; primary?: string }) =>
+      withClient(terminal, options, async (client) => {
+        const primary = options.primary === undefined ? undefined : { path: resolve(options.primary) };
+        const body = { name, sizeBytes: options.size, primary };
+        const made = await client.request<VolumeInfo>("POST", "/v1/volumes", { body });
+        print(terminal, options, made, () => volumeText(made));
+      })
+    );
+
+  clientCommand(volume, "adopt <name>", {
+    summary: "Protect an existing file or block device",
+    example: "volume adopt mail --primary /dev/sdb",
+  })
+    .requiredOption("--primary <path>", "the file or block device")
+    .action((name: string, options: CommonOptions & { primary: string }) =>
+      withClient(terminal, options, async (client) => {
+        const body: CreateVolumeRequest = { name, primary: { path: resolve(options.primary), adopt: true } };
+        const adopting = client.request<VolumeInfo>("POST", "/v1/volumes", { body });
+        await showBaseline(client, name, adopting, progressBar("baseline", terminal, options));
+        const made = await adopting;
+        print(terminal, options, made, () => volumeText(made));
+      })
+    );
+
+  clientCommand(volume, "list", { summary: "List the volumes", example: "volume list" })
+    .action((options: CommonOptions) =>
+      withClient(terminal, options, async (client) => {
+        const found = await client.request<{ volumes: VolumeInfo[] }>("GET", "/v1/volumes");
+        print(terminal, options, found, () => volumeTable(found.volumes));
+      })
+    );
+
+  clientCommand(volume, "show <name>", { summary: "Show one volume", example: "volume show db" })
+    .action((name: string, options: CommonOptions) =>
+      withClient(terminal, options, async (client) => {
+        const found = await client.request<VolumeInfo>("GET", volumePath(name));
+        print(terminal, options, found, () => volumeText(found));
+      })
+    );
+
+  clientCommand(volume, "delete <name>", { summary: "Forget a volume", example: "volume delete db --purge" })
+    .option("--purge", "delete its history and its managed primary too")
+    .action((name: string, options: CommonOptions & { purge?: true }) =>
+      withClient(terminal, options, async (client) => {
+        await client.request("DELETE", volumePath(name), { query: { purge: options.purge } });
+        print(terminal, options, undefined, () => `Deleted volume ${name}.\n`);
+      })
+    );
+}
+
+/** Shows how far the first copy has come, until the work has ended one way or the other. */
+async function showBaseline(
+  client: ApiClient,
+  name: string,
+  work: Promise<unknown>,
+  bar: ProgressBar,
+): Promise<void> {
+  let isOver = false;
+  const over = work.then(() => {}, () => {}).then(() => isOver = true);
+  while (!isOver) {
+    try {
+      bar.show((await client.request<VolumeInfo>("GET", volumePath(name))).baseline);
+    } catch (thrown) {
+      if (!(thrown instanceof ProblemError)) throw thrown; // At first there is no such volume yet.
+    }
+    await pause(BASELINE_POLL_MS, over);
+  }
+  bar.stop();
+}
+
+/** Volumes, one a line. */
+export function volumeTable(volumes: readonly VolumeInfo[]): string {
+  return table(
+    ["NAME", right("SIZE"), "STATE", right("HISTORY"), right("MARKS"), "WINDOW FROM", "WINDOW TO"],
+    volumes.map((volume) => [
+      volume.name,
+      formatSize(volume.sizeBytes),
+      volume.state,
+      formatSize(volume.historyBytes),
+      String(volume.counts.marks),
+      volume.window.from.time,
+      volume.window.to.time,
+    ]),
+  );
+}
+
+function right(heading: string): { heading: string; align: "right" } {
+  return { heading, align: "right" };
+}
+
+function volumeText(volume: VolumeInfo): string {
+  const { window, baseline, counts, primary } = volume;
+  return facts([
+    ["name", volume.name],
+    ["id", volume.id],
+    ["size", `${formatSize(volume.sizeBytes)} (${volume.sizeBytes} bytes)`],
+    ["state", volume.error === undefined ? volume.state : `${volume.state}: ${volume.error}`],
+    ["primary", primary.managed ? `${primary.path} (managed)` : primary.path],
+    ["created", volume.createdAt],
+    ["window from", `${window.from.time} (seq:${window.from.seq})`],
+    ["window to", `${window.to.time} (seq:${window.to.seq})`],
+    [
+      "baseline",
+      baseline.complete
+        ? "complete"
+        : `${formatSize(baseline.doneBytes)} of ${formatSize(baseline.totalBytes)}`,
+    ],
+    ["history", `${formatSize(volume.historyBytes)} in ${count(counts.segments, "segment")}`],
+    ["marks", String(counts.marks)],
+    ["connections", String(counts.connections)],
+    ["durable to", `seq:${volume.durableSeq}`],
+    ["indexed to", `seq:${volume.indexedSeq}`],
+  ]);
+}

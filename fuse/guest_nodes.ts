@@ -1,0 +1,330 @@
+/**
+ * The files of one moment, as the guest kept them.
+ *
+ * Files are one node per (volume, sequence, partition, inode), whatever path leads to them, so that the kernel
+ * keeps their pages once. Folders are one node per path into the moment as well, because Linux knows a folder
+ * by a single name: were they shared, reading `at/now/etc` would move the kernel's `points/…/etc` away.
+ *
+ * @module
+ */
+import { VarveError } from "../src/base/errors.ts";
+import type { GuestDisk, GuestFileSystem, GuestStat } from "../src/guestfs/guest.ts";
+import {
+  type Attributes,
+  type Awaitable,
+  chain,
+  type DirectoryNode,
+  type FileNode,
+  type Found,
+  type ListedName,
+  type Node,
+  type OpenFile,
+  type Space,
+  type SpecialNode,
+  type SymlinkNode,
+  type Xattr,
+} from "./filesystem.ts";
+import type { Lru } from "./lru.ts";
+import { momentKey, type MomentStore, type PastMoment } from "./moment_store.ts";
+import { FixedDirectory, FOREVER_SECONDS, inodeOf, TextFile } from "./virtual.ts";
+
+/** Longest name that the kernel takes in a listing; one longer or malformed name would spoil the whole listing. */
+const NAME_BYTES_MAX = 1024;
+
+/** What the folder of a moment needs. */
+export interface MomentFolderOptions {
+  /** The moment. */
+  readonly moment: PastMoment;
+  /** The path by which it was reached, below the volume. */
+  readonly path: string;
+  /** Where moments are open. */
+  readonly moments: MomentStore;
+  /** What such folders look like, by moment: it outlives the open moment, so that `ls -l points` opens each once. */
+  readonly folders: Lru<FolderLook>;
+}
+
+/** What listings ask about the folder of a moment. */
+export interface FolderLook {
+  /** Its attributes. */
+  readonly attributes: Attributes;
+  /** Its extended attributes, if they are small. */
+  readonly xattrs: readonly Xattr[] | undefined;
+}
+
+/** Largest extended attributes that are remembered, values together. */
+const REMEMBERED_XATTR_BYTES = 1024;
+
+/** The folder of a moment: the root of its file system, one folder per partition, or a text that says why not. */
+export class MomentFolder implements DirectoryNode {
+  readonly kind = "directory";
+  readonly immutable = true;
+  readonly attributeSeconds: number = FOREVER_SECONDS;
+  readonly key: string;
+  readonly #options: MomentFolderOptions;
+
+  constructor(options: MomentFolderOptions) {
+    this.#options = options;
+    this.key = `${momentKey(options.moment)}\0${options.path}`;
+  }
+
+  /** Those of the guest's root, if the whole disk is one file system. */
+  attributes(): Awaitable<Attributes> {
+    const known = this.#options.folders.get(momentKey(this.#options.moment));
+    return known?.attributes ?? chain(this.#look(), ({ attributes }) => attributes);
+  }
+
+  /** The guest root's. */
+  xattrs(): Awaitable<readonly Xattr[]> {
+    const known = this.#options.folders.get(momentKey(this.#options.moment))?.xattrs;
+    return known ?? chain(this.#content(), (content) => content.xattrs?.() ?? []);
+  }
+
+  #look(): Awaitable<FolderLook> {
+    return chain(
+      this.#content(),
+      (content) =>
+        chain(content.attributes(), (attributes) =>
+          chain(smallXattrs(content), (xattrs) => {
+            const look = { attributes, xattrs };
+            this.#options.folders.set(momentKey(this.#options.moment), look);
+            return look;
+          })),
+    );
+  }
+
+  /** Finds a name. */
+  lookup(name: Uint8Array): Awaitable<Found | undefined> {
+    return chain(this.#content(), (content) => content.lookup(name));
+  }
+
+  /** Lists the names. */
+  list(): Awaitable<readonly ListedName[]> {
+    return chain(this.#content(), (content) => content.list());
+  }
+
+  /** The guest's, or the size of the disk. */
+  space(): Awaitable<Space> {
+    return chain(this.#content(), (content) => content.space?.() ?? this.#diskSpace());
+  }
+
+  #diskSpace(): Awaitable<Space> {
+    return this.#options.moments.use(this.#options.moment, ({ device }) => ({
+      blockBytes: 4096,
+      blocks: Math.ceil(device.sizeBytes / 4096),
+      freeBlocks: 0,
+      inodes: 0,
+      freeInodes: 0,
+    }));
+  }
+
+  #content(): Awaitable<DirectoryNode> {
+    return this.#options.moments.use(this.#options.moment, ({ disk }) => this.#contentOf(disk));
+  }
+
+  #contentOf(disk: GuestDisk): DirectoryNode {
+    const whole = disk.table === "none" ? disk.partitions[0] : undefined;
+    if (whole !== undefined) return this.#partitionNode(whole.name, whole.fileSystem, whole.reason);
+    if (disk.partitions.length === 0) {
+      return this.#partitionNode("", undefined, "its partition table is empty");
+    }
+    const children = disk.partitions.map(({ name, fileSystem, reason }) =>
+      [name, this.#partitionNode(name, fileSystem, reason)] as const
+    );
+    return this.#fixed(this.key, Object.fromEntries(children));
+  }
+
+  #partitionNode(
+    name: string,
+    fileSystem: GuestFileSystem | undefined,
+    reason = "none was found",
+  ): DirectoryNode {
+    if (fileSystem !== undefined) {
+      return new GuestDirectory(new GuestPlace(this.#options, this.key, name), fileSystem.root);
+    }
+    const { volume, seq, timeNs } = this.#options.moment;
+    const key = `${this.key}\0${name}`;
+    const what = name === "" ? "The disk" : `Partition ${name}`;
+    const text = `${what} has no file system that Varve reads: ${reason}\n` +
+      `The whole disk at this moment is ${volume}/images/seq:${seq}.img.\n`;
+    return this.#fixed(key, { README: new TextFile(`${key}\0README`, timeNs, () => text) });
+  }
+
+  #fixed(key: string, children: Record<string, Node>): DirectoryNode {
+    return new FixedDirectory(key, { immutable: true, timeNs: this.#options.moment.timeNs, children });
+  }
+}
+
+/** Extended attributes that are worth remembering; those that can't be read are asked for again when needed. */
+async function smallXattrs(content: DirectoryNode): Promise<readonly Xattr[] | undefined> {
+  try {
+    const xattrs = await content.xattrs?.() ?? [];
+    return xattrs.reduce((sum, { value }) => sum + value.length, 0) > REMEMBERED_XATTR_BYTES
+      ? undefined
+      : xattrs;
+  } catch {
+    return undefined;
+  }
+}
+
+/** A guest file system as reached by one path: opens it when needed, names and numbers its nodes. */
+class GuestPlace {
+  readonly #options: MomentFolderOptions;
+  readonly #partition: string;
+  readonly #folderKey: string;
+  readonly #fileKey: string;
+  readonly #inodeBase: bigint;
+
+  constructor(options: MomentFolderOptions, folderKey: string, partition: string) {
+    this.#options = options;
+    this.#partition = partition;
+    this.#folderKey = `${folderKey}\0${partition}\0`;
+    this.#fileKey = `${momentKey(options.moment)}\0\0${partition}\0`;
+    this.#inodeBase = inodeOf(this.#fileKey);
+  }
+
+  /** Uses the file system synchronously. */
+  use<T>(use: (fileSystem: GuestFileSystem) => T): Awaitable<T> {
+    const { moments, moment } = this.#options;
+    return moments.use(moment, ({ disk }) => use(this.#find(disk)));
+  }
+
+  /** As `use`, if the file system is open. */
+  useNow<T>(use: (fileSystem: GuestFileSystem) => T): T | undefined {
+    const open = this.#options.moments.peek(this.#options.moment);
+    return open === undefined ? undefined : use(this.#find(open.disk));
+  }
+
+  #find(disk: GuestDisk): GuestFileSystem {
+    const partition = disk.partitions.find(({ name }) => name === this.#partition);
+    if (partition?.fileSystem !== undefined) return partition.fileSystem;
+    throw new VarveError("io", `Open a file system again: ${partition?.reason ?? "its partition is gone"}`);
+  }
+
+  folderKey(inode: number): string {
+    return this.#folderKey + inode;
+  }
+
+  fileKey(inode: number): string {
+    return this.#fileKey + inode;
+  }
+
+  /** Unique within a moment, and across moments as far as 64 bits make it so. */
+  inode(inode: number): bigint {
+    return this.#inodeBase ^ BigInt(inode);
+  }
+
+  attributes(stat: GuestStat): Attributes {
+    return { ...stat, inode: this.inode(stat.inode) };
+  }
+
+  found(fileSystem: GuestFileSystem, inode: number): Found {
+    const stat = fileSystem.stat(inode);
+    return { node: this.#node(stat), attributes: this.attributes(stat), nameSeconds: FOREVER_SECONDS };
+  }
+
+  #node({ type, inode }: GuestStat): Node {
+    switch (type) {
+      case "directory":
+        return new GuestDirectory(this, inode);
+      case "symlink":
+        return new GuestSymlink(this, inode);
+      case "file":
+        return new GuestFile(this, inode);
+      default:
+        return new GuestSpecial(this, inode);
+    }
+  }
+}
+
+abstract class GuestNode {
+  readonly attributeSeconds: number = FOREVER_SECONDS;
+  protected readonly place: GuestPlace;
+  protected readonly inode: number;
+
+  constructor(place: GuestPlace, inode: number) {
+    this.place = place;
+    this.inode = inode;
+  }
+
+  get key(): string {
+    return this.place.fileKey(this.inode);
+  }
+
+  attributes(): Awaitable<Attributes> {
+    return this.place.use((fileSystem) => this.place.attributes(fileSystem.stat(this.inode)));
+  }
+
+  xattrs(): Awaitable<readonly Xattr[]> {
+    return this.place.use((fileSystem) => fileSystem.xattrs(this.inode));
+  }
+
+  space(): Awaitable<Space> {
+    return this.place.use((fileSystem) => fileSystem.space);
+  }
+}
+
+class GuestDirectory extends GuestNode implements DirectoryNode {
+  readonly kind = "directory";
+  readonly immutable = true;
+
+  override get key(): string {
+    return this.place.folderKey(this.inode);
+  }
+
+  lookup(name: Uint8Array): Awaitable<Found | undefined> {
+    return this.place.use((fileSystem) => {
+      const inode = fileSystem.lookup(this.inode, name);
+      return inode === undefined ? undefined : this.place.found(fileSystem, inode);
+    });
+  }
+
+  list(): Awaitable<ListedName[]> {
+    return this.place.use((fileSystem) =>
+      fileSystem.readDirectory(this.inode).filter(({ name }) => isListable(name)).map((
+        { name, inode, type },
+      ) => ({
+        name,
+        inode: this.place.inode(inode),
+        type,
+        found: () => this.place.useNow((open) => this.place.found(open, inode)),
+      }))
+    );
+  }
+}
+
+class GuestFile extends GuestNode implements FileNode {
+  readonly kind = "file";
+
+  open(): OpenFile {
+    return {
+      caching: "keep",
+      read: (offset, target) => this.place.use((fileSystem) => fileSystem.read(this.inode, offset, target)),
+      seek: (offset, kind) =>
+        this.place.use((fileSystem) => {
+          const { sizeBytes } = fileSystem.stat(this.inode);
+          if (offset >= sizeBytes) return undefined;
+          // Every file ends in a hole.
+          return fileSystem.seek(this.inode, offset, kind) ?? (kind === "hole" ? sizeBytes : undefined);
+        }),
+    };
+  }
+}
+
+class GuestSymlink extends GuestNode implements SymlinkNode {
+  readonly kind = "symlink";
+
+  target(): Awaitable<Uint8Array> {
+    return this.place.use((fileSystem) => fileSystem.readLink(this.inode));
+  }
+}
+
+class GuestSpecial extends GuestNode implements SpecialNode {
+  readonly kind = "special";
+}
+
+/** A damaged directory may hold names that no path can spell. */
+function isListable(name: Uint8Array): boolean {
+  if (name.length === 0 || name.length > NAME_BYTES_MAX) return false;
+  if (name[0] === 0x2e && (name.length === 1 || (name.length === 2 && name[1] === 0x2e))) return false;
+  return !name.includes(0x2f) && !name.includes(0);
+}

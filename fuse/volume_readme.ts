@@ -1,0 +1,36 @@
+/**
+ * The text that stands in each volume's folder.
+ *
+ * @module
+ */
+import type { VolumeInfo } from "../src/engine.ts";
+
+/** Says what the folder of a volume offers: its window, how to name a time, counts. `points` counts `points/`. */
+export function volumeReadme(info: VolumeInfo, points: number): string {
+  const { name, sizeBytes, window: { from, to }, counts } = info;
+  const state = info.state === "ready"
+    ? []
+    : [`State       ${info.state}${info.error ? `: ${info.error}` : ""}`];
+  return [
+    `Volume      ${name}, ${sizeBytes} bytes, since ${info.createdAt}`,
+    ...state,
+    `Window      ${from.time} (seq:${from.seq})`,
+    `        to  ${to.time} (seq:${to.seq})`,
+    `Points      ${points} listed, ${counts.marks} marks`,
+    "",
+    "points/TIME/       the files of the volume at a point that retention keeps",
+    "marks/NAME         leads to the point of a mark",
+    "at/TIME/           the files at any time in the window; not listed, just name it",
+    "images/TIME.img    the raw disk at that time, for root",
+    "",
+    "Below at/ a TIME is one of these, and means the last write at or before it:",
+    "",
+    `  now                   ${to.time}`,
+    `  seq:${to.seq}`.padEnd(24) + "mark:NAME",
+    "  10:13                 yesterday 14:00",
+    "  10m ago               2 hours ago",
+    "",
+    "Below points/ and images/ it is a date and time as in the first line of these.",
+    "",
+  ].join("\n");
+}

@@ -1,0 +1,96 @@
+/**
+ * A Worker that reads files of the past for the API, so that parsing a guest's file system never delays capture.
+ *
+ * @module
+ */
+import { VarveError, type VarveErrorMessage } from "./base/errors.ts";
+import type { FileInfo } from "./engine.ts";
+import { type FoundFile, PastFiles } from "./timeline/past_files.ts";
+import { openPastView, type PastPlace } from "./timeline/past.ts";
+import { openGuestDisk } from "./guestfs/mod.ts";
+
+/** What the Worker is asked. */
+export interface BrowseRequest {
+  /** Number of the request; the answer repeats it. */
+  id: number;
+  /** Where the history is. */
+  place: PastPlace;
+  /** The moment. */
+  seq: number;
+  /** Path from the root of the volume. */
+  path: string;
+  /** `list` tells about the path and what is in it; `read` returns bytes of a file. */
+  operation: { kind: "list" } | { kind: "read"; offset: number; length: number };
+}
+
+/** What the Worker answers. */
+export type BrowseAnswer =
+  | { id: number; ok: true; path: string; file: FileInfo; entries?: FileInfo[]; bytes?: Uint8Array }
+  | { id: number; ok: false; error: VarveErrorMessage };
+
+/** Moments kept open at most. */
+const OPEN_MAX = 8;
+
+interface OpenMoment {
+  readonly files: PastFiles;
+  close(): void;
+}
+
+const scope = self as unknown as {
+  onmessage: (event: MessageEvent<BrowseRequest>) => void;
+  postMessage(message: BrowseAnswer, transfer: Transferable[]): void;
+};
+const open = new Map<string, OpenMoment>();
+
+function openMoment(place: PastPlace, seq: number): PastFiles {
+  const key = `${place.directory}@${seq}`;
+  let moment = open.get(key);
+  if (moment === undefined) {
+    const view = openPastView(place, seq);
+    try {
+      moment = { files: new PastFiles(openGuestDisk(view.device)), close: view.close };
+    } catch (thrown) {
+      view.close();
+      throw thrown;
+    }
+  } else open.delete(key);
+  open.set(key, moment);
+  for (const [oldest, idle] of open) {
+    if (open.size <= OPEN_MAX) break;
+    open.delete(oldest);
+    idle.close();
+  }
+  return moment.files;
+}
+
+function answer(request: BrowseRequest): BrowseAnswer {
+  const files = openMoment(request.place, request.seq);
+  const { operation, id } = request;
+  if (operation.kind === "list") {
+    const found: FoundFile = files.find(request.path, { follow: request.path.endsWith("/") });
+    const { file } = found;
+    return {
+      id,
+      ok: true,
+      path: file.path,
+      file,
+      ...(file.type === "directory" ? { entries: files.entries(found) } : {}),
+    };
+  }
+  const found = files.find(request.path, { follow: true });
+  const bytes = files.read(found, operation.offset, operation.length);
+  return { id, ok: true, path: found.file.path, file: found.file, bytes };
+}
+
+scope.onmessage = ({ data: request }) => {
+  try {
+    const result = answer(request);
+    scope.postMessage(
+      result,
+      result.ok && result.bytes !== undefined ? [result.bytes.buffer as ArrayBuffer] : [],
+    );
+  } catch (thrown) {
+    const error = VarveError.from(thrown, `read ${request.path} in the past`);
+    scope.postMessage({ id: request.id, ok: false, error: error.toMessage() }, []);
+  }
+};

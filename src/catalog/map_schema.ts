@@ -1,0 +1,70 @@
+/**
+ * Tables of a volume's recovery map, `map.sqlite`. Everything in it can be made again from the segments.
+ *
+ * @module
+ */
+
+/** Statements that bring a map from version N to N + 1. */
+export const MAP_MIGRATIONS: readonly string[] = [
+  `
+  -- Packed versions of the blocks of one 16 MiB region.
+  --   kind 0: delta, the changes of sequences seq..last_seq, in order
+  --   kind 1: keyframe, the whole region as of seq
+  --   kind 2: baseline, content from before the first command
+  -- since: entries in deltas since the last keyframe, this row included; -1 once a keyframe follows
+  -- base: entries of that keyframe
+  CREATE TABLE regions (
+    id INTEGER PRIMARY KEY,
+    region INTEGER NOT NULL,
+    kind INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    last_seq INTEGER NOT NULL,
+    entries INTEGER NOT NULL,
+    since INTEGER NOT NULL,
+    base INTEGER NOT NULL,
+    packed BLOB NOT NULL
+  ) STRICT;
+  CREATE UNIQUE INDEX regions_by_place ON regions (region, kind, seq);
+
+  -- Holes over whole regions: node n of a level stands for 16^level regions from n * 16^level on.
+  CREATE TABLE wide_holes (
+    level INTEGER NOT NULL,
+    node INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    PRIMARY KEY (level, node, seq)
+  ) STRICT, WITHOUT ROWID;
+
+  -- Every sequence with its time and kind, packed.
+  CREATE TABLE moments (
+    first_seq INTEGER PRIMARY KEY,
+    last_seq INTEGER NOT NULL,
+    first_us INTEGER NOT NULL,
+    last_us INTEGER NOT NULL,
+    entries INTEGER NOT NULL,
+    packed BLOB NOT NULL
+  ) STRICT;
+  CREATE INDEX moments_by_time ON moments (first_us);
+
+  -- Single moments kept below the horizon (state.horizon_seq); until_us: when the next command changed the volume.
+  CREATE TABLE kept (
+    seq INTEGER PRIMARY KEY,
+    time_us INTEGER NOT NULL,
+    until_us INTEGER NOT NULL,
+    kind INTEGER NOT NULL
+  ) STRICT;
+
+  -- Finished segments. retired: replaced by compaction, waiting to be deleted.
+  CREATE TABLE segments (
+    segment INTEGER PRIMARY KEY,
+    first_seq INTEGER NOT NULL,
+    last_seq INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    retired INTEGER NOT NULL DEFAULT 0
+  ) STRICT;
+
+  CREATE TABLE state (
+    name TEXT PRIMARY KEY,
+    value INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  `,
+];

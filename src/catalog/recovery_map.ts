@@ -1,0 +1,341 @@
+/**
+ * The recovery map of one volume: which bytes each block had at each sequence.
+ *
+ * Kept by region of 16 MiB. A batch of records adds at most one delta row to each region it touches; when enough
+ * entries have gathered, a region gets a keyframe, its whole map at that sequence. A look-up paints the baseline, one
+ * keyframe and the deltas after it, so its cost is bounded however long the history is. Holes over whole regions lie
+ * in a tree of their own, sixteen-fold at each level, so that trimming a volume of any size writes a few rows.
+ *
+ * Invariants:
+ * - deltas of a region never straddle a keyframe: `last_seq <= keyframe.seq` or `seq > keyframe.seq`;
+ * - the map never tells of a record that is not yet durable in the journal;
+ * - all of it can be rebuilt from the segments.
+ *
+ * @module
+ */
+import type { DatabaseSync, StatementSync } from "node:sqlite";
+import { openDatabase, transaction } from "./database.ts";
+import { MAP_MIGRATIONS } from "./map_schema.ts";
+import { type PackedExtent, packExtents, unpackExtents } from "./packing.ts";
+import type { RegionHistory } from "./region_history.ts";
+import { REGION_BLOCKS, RegionPainter } from "./region_map.ts";
+
+/** A new version of a run of blocks of the volume. */
+export interface MapExtent extends PackedExtent {
+  /** First block, counted from the volume's start. */
+  firstBlock: number;
+}
+
+/** Names of the numbers kept in the `state` table. */
+export type StateName =
+  /** Newest sequence in the map. */
+  | "indexed_seq"
+  /** Where scanning begins at the next start: a segment and a byte in it. */
+  | "scan_segment"
+  | "scan_offset"
+  /** The sequence before that place. */
+  | "scan_seq"
+  /** Newest sequence durable in the primary. */
+  | "durable_seq"
+  /** From this sequence on every moment is kept. */
+  | "horizon_seq"
+  /** Bytes of an adopted primary that the baseline has covered. */
+  | "baseline_bytes";
+
+const DELTA = 0;
+const KEYFRAME = 1;
+const BASELINE = 2;
+
+const ROW_ENTRIES_MAX = 512;
+const KEYFRAME_ENTRIES_MIN = 1024;
+const FANOUT = 16;
+const LEVELS = 8;
+
+/** A volume's recovery map. Readers in other threads open their own, with `readOnly`. */
+export class RecoveryMap {
+  /** The database, for the companions of this class in the same folder. */
+  readonly database: DatabaseSync;
+  readonly #statements = new Map<string, StatementSync>();
+
+  /** Opens the map at `place`, making it when it is missing unless `readOnly`. */
+  constructor(place: string, options: { readOnly?: boolean } = {}) {
+    this.database = openDatabase(place, { ...options, migrations: MAP_MIGRATIONS });
+  }
+
+  /** A prepared statement, made once. */
+  statement(sql: string): StatementSync {
+    let statement = this.#statements.get(sql);
+    if (statement === undefined) {
+      statement = this.database.prepare(sql);
+      this.#statements.set(sql, statement);
+    }
+    return statement;
+  }
+
+  /** A number kept with the map; `fallback` when it has never been set. */
+  getState(name: StateName, fallback: number): number {
+    const row = this.statement("SELECT value FROM state WHERE name = ?").get(name);
+    return row === undefined ? fallback : Number(row["value"]);
+  }
+
+  /** Keeps a number. */
+  setState(name: StateName, value: number): void {
+    this.statement("INSERT INTO state VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value").run(
+      name,
+      value,
+    );
+  }
+
+  /** Runs `work` in one transaction. */
+  transaction<T>(work: () => T): T {
+    return transaction(this.database, work);
+  }
+
+  /**
+   * Adds the extents of a batch, ascending in sequence. To be called within a transaction.
+   * Yields after each region, so that a caller may take turns with other work.
+   */
+  *addExtents(extents: readonly MapExtent[]): Generator<void> {
+    const regions = new Map<number, PackedExtent[]>();
+    for (const extent of extents) this.#splitByRegion(extent, regions);
+    for (const [region, entries] of regions) {
+      this.#appendDeltas(region, entries);
+      yield;
+    }
+  }
+
+  /** Adds content from before the first command. To be called within a transaction. */
+  addBaseline(extents: readonly MapExtent[]): void {
+    const regions = new Map<number, PackedExtent[]>();
+    for (const extent of extents) this.#splitByRegion(extent, regions);
+    for (const [region, entries] of regions) {
+      const row = this.statement("SELECT id, packed FROM regions WHERE region = ? AND kind = 2").get(region);
+      if (row === undefined) {
+        this.#insert(region, BASELINE, 0, 0, entries.length, -1, 0, packExtents(entries));
+      } else {
+        this.statement("UPDATE regions SET packed = ?, entries = entries + ? WHERE id = ?").run(
+          concatenate(blobOf(row["packed"]), packExtents(entries)),
+          entries.length,
+          Number(row["id"]),
+        );
+      }
+    }
+  }
+
+  #splitByRegion(extent: MapExtent, regions: Map<number, PackedExtent[]>): void {
+    const end = extent.firstBlock + extent.blockCount;
+    for (let block = extent.firstBlock; block < end;) {
+      const region = Math.floor(block / REGION_BLOCKS);
+      const regionStart = region * REGION_BLOCKS;
+      if (extent.segment === 0 && block === regionStart && end - block >= REGION_BLOCKS) {
+        const wholeEnd = Math.floor(end / REGION_BLOCKS);
+        this.#addWideHole(region, wholeEnd, extent.seq);
+        block = wholeEnd * REGION_BLOCKS;
+        continue;
+      }
+      const blockCount = Math.min(end, regionStart + REGION_BLOCKS) - block;
+      let entries = regions.get(region);
+      if (entries === undefined) regions.set(region, entries = []);
+      entries.push({
+        seq: extent.seq,
+        firstBlock: block - regionStart,
+        blockCount,
+        segment: extent.segment,
+        recordOffset: extent.recordOffset,
+        payloadBlock: extent.segment === 0 ? 0 : extent.payloadBlock + (block - extent.firstBlock),
+      });
+      block += blockCount;
+    }
+  }
+
+  #addWideHole(firstRegion: number, endRegion: number, seq: number): void {
+    const insert = this.statement("INSERT OR IGNORE INTO wide_holes VALUES (?, ?, ?)");
+    for (let region = firstRegion; region < endRegion;) {
+      let level = 0;
+      let span = 1;
+      while (
+        level + 1 < LEVELS && region % (span * FANOUT) === 0 && region + span * FANOUT <= endRegion
+      ) {
+        level++;
+        span *= FANOUT;
+      }
+      insert.run(level, region / span, seq);
+      region += span;
+    }
+  }
+
+  #insert(
+    region: number,
+    kind: number,
+    seq: number,
+    lastSeq: number,
+    entries: number,
+    since: number,
+    base: number,
+    packed: Uint8Array,
+  ): void {
+    this.statement(
+      "INSERT INTO regions (region, kind, seq, last_seq, entries, since, base, packed) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+    ).run(region, kind, seq, lastSeq, entries, since, base, packed);
+  }
+
+  #appendDeltas(region: number, entries: PackedExtent[]): void {
+    for (let from = 0; from < entries.length;) {
+      // The extents of one sequence stay in one row: a keyframe may follow any row.
+      let end = Math.min(from + ROW_ENTRIES_MAX, entries.length);
+      while (end < entries.length && entries[end]?.seq === entries[end - 1]?.seq) end++;
+      this.#appendDelta(region, entries.slice(from, end));
+      from = end;
+    }
+  }
+
+  #appendDelta(region: number, entries: PackedExtent[]): void {
+    const first = entries[0];
+    const last = entries.at(-1);
+    if (first === undefined || last === undefined) return;
+    const row = this.statement(
+      "SELECT id, entries, since, base, packed FROM regions WHERE region = ? AND kind = 0 ORDER BY seq DESC LIMIT 1",
+    ).get(region);
+    const packed = packExtents(entries);
+    const closed = row === undefined || Number(row["since"]) < 0;
+    const since = (closed ? 0 : Number(row["since"])) + entries.length;
+    let base = row === undefined ? 0 : Number(row["base"]);
+    if (row !== undefined && closed) {
+      const keyframe = this.statement(
+        "SELECT entries FROM regions WHERE region = ? AND kind = 1 ORDER BY seq DESC LIMIT 1",
+      ).get(region);
+      base = Number(keyframe?.["entries"] ?? 0);
+    }
+    if (row !== undefined && !closed && Number(row["entries"]) + entries.length <= ROW_ENTRIES_MAX) {
+      this.statement(
+        "UPDATE regions SET last_seq = ?, entries = entries + ?, since = ?, packed = ? WHERE id = ?",
+      )
+        .run(
+          last.seq,
+          entries.length,
+          since,
+          concatenate(blobOf(row["packed"]), packed),
+          Number(row["id"]),
+        );
+    } else this.#insert(region, DELTA, first.seq, last.seq, entries.length, since, base, packed);
+    if (since >= Math.max(KEYFRAME_ENTRIES_MIN, base / 2)) this.#addKeyframe(region, last.seq);
+  }
+
+  #addKeyframe(region: number, seq: number): void {
+    const state = this.resolveRegion(region, seq);
+    this.#insert(region, KEYFRAME, seq, seq, state.length, -1, 0, packExtents(state));
+    this.statement("UPDATE regions SET since = -1 WHERE region = ? AND kind = 0 AND seq <= ? AND since >= 0")
+      .run(
+        region,
+        seq,
+      );
+  }
+
+  /** The whole region as of `seq`: sorted extents without overlaps, holes among them; what is left out is a hole. */
+  resolveRegion(region: number, seq: number): PackedExtent[] {
+    const painter = new RegionPainter();
+    const keyframe = this.statement(
+      "SELECT seq, packed FROM regions WHERE region = ? AND kind = 1 AND seq <= ? ORDER BY seq DESC LIMIT 1",
+    ).get(region, seq);
+    const paint = (extent: PackedExtent) => painter.paint(extent);
+    if (keyframe === undefined) {
+      const baseline = this.statement("SELECT packed FROM regions WHERE region = ? AND kind = 2").get(region);
+      if (baseline !== undefined) unpackExtents(blobOf(baseline["packed"]), paint);
+    } else unpackExtents(blobOf(keyframe["packed"]), paint);
+    const keyframeSeq = Number(keyframe?.["seq"] ?? -1);
+    const deltas = this.statement(
+      "SELECT packed FROM regions WHERE region = ? AND kind = 0 AND seq > ? AND seq <= ? ORDER BY seq",
+    ).all(region, keyframeSeq, seq);
+    for (const delta of deltas) {
+      unpackExtents(blobOf(delta["packed"]), (extent) => {
+        if (extent.seq <= seq) painter.paint(extent);
+      });
+    }
+    const holeSeq = this.#wideHoleSeq(region, seq);
+    if (holeSeq > keyframeSeq) painter.paintHole(holeSeq);
+    return painter.finish();
+  }
+
+  /** Regions that ever held data, ascending. */
+  usedRegions(): number[] {
+    return this.statement("SELECT DISTINCT region FROM regions ORDER BY region").all().map((row) =>
+      Number(row["region"])
+    );
+  }
+
+  /** Every version of a region that the map knows of. */
+  regionHistory(region: number): RegionHistory {
+    const history: RegionHistory = { baseline: [], deltas: [], wideHoles: [] };
+    const rows = this.statement(
+      "SELECT kind, packed FROM regions WHERE region = ? AND kind IN (0, 2) ORDER BY seq",
+    ).all(region);
+    for (const row of rows) {
+      const versions = Number(row["kind"]) === BASELINE ? history.baseline : history.deltas;
+      unpackExtents(blobOf(row["packed"]), (extent) => versions.push(extent));
+    }
+    let node = region;
+    for (let level = 0; level < LEVELS; level++) {
+      for (
+        const row of this.statement("SELECT seq FROM wide_holes WHERE level = ? AND node = ?").all(
+          level,
+          node,
+        )
+      ) {
+        history.wideHoles.push(Number(row["seq"]));
+      }
+      node = Math.floor(node / FANOUT);
+    }
+    history.wideHoles.sort((a, b) => a - b);
+    return history;
+  }
+
+  /** Replaces every version of a region. To be called within a transaction. */
+  replaceRegion(region: number, baseline: PackedExtent[], deltas: PackedExtent[]): void {
+    this.statement("DELETE FROM regions WHERE region = ?").run(region);
+    if (baseline.length > 0) {
+      this.#insert(region, BASELINE, 0, 0, baseline.length, -1, 0, packExtents(baseline));
+    }
+    this.#appendDeltas(region, deltas);
+  }
+
+  /** The first region at or after `region` that ever held data, or `undefined`; all between are holes. */
+  nextUsedRegion(region: number): number | undefined {
+    const row = this.statement("SELECT region FROM regions WHERE region >= ? ORDER BY region LIMIT 1").get(
+      region,
+    );
+    return row === undefined ? undefined : Number(row["region"]);
+  }
+
+  #wideHoleSeq(region: number, seq: number): number {
+    let newest = -1;
+    let node = region;
+    for (let level = 0; level < LEVELS; level++) {
+      const row = this.statement(
+        "SELECT seq FROM wide_holes WHERE level = ? AND node = ? AND seq <= ? ORDER BY seq DESC LIMIT 1",
+      ).get(level, node, seq);
+      if (row !== undefined) newest = Math.max(newest, Number(row["seq"]));
+      node = Math.floor(node / FANOUT);
+    }
+    return newest;
+  }
+
+  /** Closes the database. */
+  close(): void {
+    this.#statements.clear();
+    this.database.close();
+  }
+}
+
+/** A blob column as bytes. */
+export function blobOf(value: unknown): Uint8Array {
+  if (value instanceof Uint8Array) return value;
+  throw new TypeError("a packed column holds no blob");
+}
+
+/** The bytes of two blobs, one after the other. */
+export function concatenate(first: Uint8Array, second: Uint8Array): Uint8Array {
+  const joined = new Uint8Array(first.length + second.length);
+  joined.set(first);
+  joined.set(second, first.length);
+  return joined;
+}

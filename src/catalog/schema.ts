@@ -1,0 +1,54 @@
+/**
+ * Tables of `catalog.sqlite`: what the appliance knows apart from the recovery maps.
+ *
+ * @module
+ */
+
+/** Statements that bring the catalogue from version N to N + 1. */
+export const CATALOG_MIGRATIONS: readonly string[] = [
+  `
+  CREATE TABLE volumes (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    size_bytes INTEGER NOT NULL,
+    primary_path TEXT NOT NULL,
+    primary_managed INTEGER NOT NULL,
+    created_us INTEGER NOT NULL,
+    policy TEXT NOT NULL
+  ) STRICT;
+
+  CREATE TABLE marks (
+    volume_id TEXT NOT NULL REFERENCES volumes (id) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    time_us INTEGER NOT NULL,
+    pinned INTEGER NOT NULL,
+    note TEXT,
+    PRIMARY KEY (volume_id, name)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX marks_by_seq ON marks (volume_id, seq);
+
+  CREATE TABLE jobs (
+    id TEXT PRIMARY KEY,
+    created_us INTEGER NOT NULL,
+    info TEXT NOT NULL
+  ) STRICT;
+
+  CREATE TABLE tokens (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    scopes TEXT NOT NULL,
+    secret_sha256 TEXT NOT NULL UNIQUE,
+    created_us INTEGER NOT NULL
+  ) STRICT;
+
+  CREATE TABLE audit (
+    id INTEGER PRIMARY KEY,
+    time_us INTEGER NOT NULL,
+    actor TEXT NOT NULL,
+    action TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    details TEXT NOT NULL
+  ) STRICT;
+  `,
+];

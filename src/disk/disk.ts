@@ -1,0 +1,71 @@
+/**
+ * How bytes reach storage. The journal and the primary write through this interface alone, so that a faulty
+ * double can stand in for the machine's disk.
+ *
+ * @module
+ */
+
+/** What `stat` tells. */
+export interface DiskStat {
+  /** `other` is anything Varve does not store to: directories, pipes, terminals. */
+  readonly kind: "file" | "block" | "other";
+  /** Size in bytes; for a block device that of the device. */
+  readonly sizeBytes: number;
+  /** Bytes of storage taken; 0 for a block device. */
+  readonly allocatedBytes: number;
+  /** Identity of the file, the same through every name and link that leads to it. */
+  readonly identity: string;
+}
+
+/** Options of {@linkcode Disk.open}. */
+export interface DiskOpenOptions {
+  /** `read`: must exist. `write`: must exist. `create`: made when missing. `create-new`: must not exist. Default `read`. */
+  readonly mode?: "read" | "write" | "create" | "create-new";
+}
+
+/**
+ * An open file or block device. Positional and synchronous, apart from `sync`.
+ * Every method throws `VarveError` with the path and the operating system's own words.
+ */
+export interface DiskFile {
+  /** The path it was opened by. */
+  readonly path: string;
+  /** Reads up to `target.length` bytes; returns how many, fewer only at the end. */
+  read(offset: number, target: Uint8Array): number;
+  /** Writes all of the parts one after the other from `offset` on; nothing is durable before `sync`. */
+  write(offset: number, ...parts: Uint8Array[]): void;
+  /** Makes a range read as zeroes, giving its space back where the storage can. */
+  discard(offset: number, length: number): void;
+  /** Reserves space so that writes into the range cannot fail for want of it; keeps the size. Best effort where unsupported. */
+  reserve(offset: number, length: number): void;
+  /** Sets the size, and gives back space reserved beyond it. */
+  truncate(sizeBytes: number): void;
+  /** Size in bytes. */
+  sizeBytes(): number;
+  /** The first byte at or after `offset` that is of that kind, or `undefined` when there is none before the end. */
+  seek(offset: number, kind: "data" | "hole"): number | undefined;
+  /** Resolves when every write that had returned before the call survives power loss. */
+  sync(): Promise<void>;
+  /** Closes it; using it afterwards is a mistake. */
+  close(): void;
+}
+
+/** Somewhere files are kept. */
+export interface Disk {
+  /** Opens a file or block device. */
+  open(path: string, options?: DiskOpenOptions): DiskFile;
+  /** What is at a path, symbolic links followed, or `undefined`. */
+  stat(path: string): DiskStat | undefined;
+  /** Names in a directory, sorted; empty when it does not exist. */
+  list(directory: string): string[];
+  /** Makes a directory and those above it, with mode 0700. */
+  makeDirectory(path: string): void;
+  /** Takes a file away; no error when there is none. */
+  remove(path: string): void;
+  /** Takes a directory and all in it away; no error when there is none. */
+  removeTree(path: string): void;
+  /** Renames a file over whatever is at `target`. */
+  rename(source: string, target: string): void;
+  /** Resolves when the names in a directory survive power loss. */
+  syncDirectory(path: string): Promise<void>;
+}

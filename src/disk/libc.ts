@@ -1,0 +1,39 @@
+/**
+ * The few calls of libc that the runtime's own file functions lack.
+ *
+ * @module
+ */
+
+const PUNCH_HOLE = 0x02;
+const KEEP_SIZE = 0x01;
+const SEEK_SET = 0;
+const SEEK_END = 2;
+const SEEK_DATA = 3;
+const SEEK_HOLE = 4;
+
+const library = Deno.dlopen("libc.so.6", {
+  fallocate: { parameters: ["i32", "i32", "i64", "i64"], result: "i32" },
+  lseek: { parameters: ["i32", "i64", "i32"], result: "i64" },
+});
+
+/** Punches a hole (`fallocate(2)`, PUNCH_HOLE); false where the storage cannot. */
+export function punchHole(fd: number, offset: number, length: number): boolean {
+  return library.symbols.fallocate(fd, PUNCH_HOLE | KEEP_SIZE, BigInt(offset), BigInt(length)) === 0;
+}
+
+/** Reserves space without changing the size (`fallocate(2)`, KEEP_SIZE); false when it failed, for whatever reason. */
+export function reserveSpace(fd: number, offset: number, length: number): boolean {
+  return library.symbols.fallocate(fd, KEEP_SIZE, BigInt(offset), BigInt(length)) === 0;
+}
+
+/** Size of a file or block device (`lseek(2)`, SEEK_END), or -1. */
+export function endOf(fd: number): number {
+  return Number(library.symbols.lseek(fd, 0n, SEEK_END));
+}
+
+/** First data or hole at or after an offset (`lseek(2)`), or -1 when there is none or the storage cannot tell. */
+export function seekKind(fd: number, offset: number, kind: "data" | "hole"): number {
+  const found = Number(library.symbols.lseek(fd, BigInt(offset), kind === "data" ? SEEK_DATA : SEEK_HOLE));
+  library.symbols.lseek(fd, 0n, SEEK_SET);
+  return found;
+}

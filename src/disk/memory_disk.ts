@@ -1,0 +1,167 @@
+/**
+ * A disk in memory, for tests: the same behaviour as {@linkcode FileDisk}, and it can lose its power.
+ *
+ * @module
+ */
+import path from "node:path";
+import { VarveError } from "../base/errors.ts";
+import type { Disk, DiskFile, DiskOpenOptions, DiskStat } from "./disk.ts";
+
+interface Contents {
+  live: Uint8Array;
+  /** What storage holds for certain: the state at the last sync. */
+  durable: Uint8Array;
+  readonly inode: number;
+}
+
+class MemoryFile implements DiskFile {
+  readonly path: string;
+  readonly #contents: Contents;
+  readonly #writable: boolean;
+  readonly #isLost: () => boolean;
+
+  constructor(place: string, contents: Contents, writable: boolean, isLost: () => boolean) {
+    this.path = place;
+    this.#contents = contents;
+    this.#writable = writable;
+    this.#isLost = isLost;
+  }
+
+  #check(tried: string, changes: boolean): void {
+    if (this.#isLost()) throw new VarveError("io", `${tried} ${this.path}: the power is cut`);
+    if (changes && !this.#writable) {
+      throw new VarveError("read-only", `${tried} ${this.path}: it was opened for reading`);
+    }
+  }
+
+  read(offset: number, target: Uint8Array): number {
+    this.#check("read", false);
+    const part = this.#contents.live.subarray(offset, offset + target.length);
+    target.set(part);
+    return part.length;
+  }
+
+  write(offset: number, ...parts: Uint8Array[]): void {
+    this.#check("write", true);
+    let at = offset;
+    for (const part of parts) {
+      if (at + part.length > this.#contents.live.length) this.#resize(at + part.length);
+      this.#contents.live.set(part, at);
+      at += part.length;
+    }
+  }
+
+  discard(offset: number, length: number): void {
+    this.#check("discard", true);
+    this.#contents.live.fill(0, offset, offset + length);
+  }
+
+  reserve(_offset: number, _length: number): void {
+    this.#check("reserve", true);
+  }
+
+  truncate(sizeBytes: number): void {
+    this.#check("truncate", true);
+    this.#resize(sizeBytes);
+  }
+
+  #resize(sizeBytes: number): void {
+    const resized = new Uint8Array(sizeBytes);
+    resized.set(this.#contents.live.subarray(0, sizeBytes));
+    this.#contents.live = resized;
+  }
+
+  sizeBytes(): number {
+    return this.#contents.live.length;
+  }
+
+  seek(offset: number, kind: "data" | "hole"): number | undefined {
+    return kind === "data" && offset < this.#contents.live.length ? offset : undefined;
+  }
+
+  sync(): Promise<void> {
+    this.#check("sync", false);
+    this.#contents.durable = this.#contents.live.slice();
+    return Promise.resolve();
+  }
+
+  close(): void {}
+}
+
+/** Files in memory. Directories exist as soon as something is in them. */
+export class MemoryDisk implements Disk {
+  #files = new Map<string, Contents>();
+  #durableNames = new Map<string, Contents>();
+  #inodes = 0;
+  #life = 0;
+
+  open(place: string, options: DiskOpenOptions = {}): DiskFile {
+    const mode = options.mode ?? "read";
+    let contents = this.#files.get(place);
+    if (contents !== undefined && mode === "create-new") {
+      throw new VarveError("conflict", `open ${place}: it exists`);
+    }
+    if (contents === undefined) {
+      if (mode === "read" || mode === "write") {
+        throw new VarveError("not-found", `open ${place}: no such file`);
+      }
+      contents = { live: new Uint8Array(0), durable: new Uint8Array(0), inode: ++this.#inodes };
+      this.#files.set(place, contents);
+    }
+    const life = this.#life;
+    return new MemoryFile(place, contents, mode !== "read", () => this.#life !== life);
+  }
+
+  stat(place: string): DiskStat | undefined {
+    const contents = this.#files.get(place);
+    if (contents === undefined) return undefined;
+    return {
+      kind: "file",
+      sizeBytes: contents.live.length,
+      allocatedBytes: contents.live.length,
+      identity: `memory:${contents.inode}`,
+    };
+  }
+
+  list(directory: string): string[] {
+    return [...this.#files.keys()].filter((name) => path.dirname(name) === directory).map((name) =>
+      path.basename(name)
+    ).sort();
+  }
+
+  makeDirectory(_place: string): void {}
+
+  remove(place: string): void {
+    this.#files.delete(place);
+  }
+
+  removeTree(place: string): void {
+    for (const name of this.#files.keys()) {
+      if (name === place || name.startsWith(`${place}/`)) this.#files.delete(name);
+    }
+  }
+
+  rename(source: string, target: string): void {
+    const contents = this.#files.get(source);
+    if (contents === undefined) throw new VarveError("not-found", `rename ${source}: no such file`);
+    this.#files.delete(source);
+    this.#files.set(target, contents);
+  }
+
+  syncDirectory(directory: string): Promise<void> {
+    for (const name of this.#durableNames.keys()) {
+      if (path.dirname(name) === directory && !this.#files.has(name)) this.#durableNames.delete(name);
+    }
+    for (const [name, contents] of this.#files) {
+      if (path.dirname(name) === directory) this.#durableNames.set(name, contents);
+    }
+    return Promise.resolve();
+  }
+
+  /** Cuts the power: all that was not synced is gone, and every open file refuses further use. */
+  cutPower(): void {
+    this.#life++;
+    this.#files = new Map(this.#durableNames);
+    for (const contents of this.#files.values()) contents.live = contents.durable.slice();
+  }
+}

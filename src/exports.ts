@@ -1,0 +1,69 @@
+/**
+ * Volumes and their past as NBD exports: `VOLUME` and `VOLUME@TIME`.
+ *
+ * @module
+ */
+import { VarveError } from "./base/errors.ts";
+import { formatSize } from "./base/units.ts";
+import type { Moment } from "./engine.ts";
+import type { ClientInfo, ExportEntry, ExportProvider, OpenExport } from "./nbd/mod.ts";
+import type { Volume } from "./volume/volume.ts";
+
+/** What the exports are made from. */
+export interface ExportSource {
+  /** Names of all volumes, sorted. */
+  names(): string[];
+  /** A volume; throws when it cannot be used. */
+  find(name: string): Volume | undefined;
+  /** The moment that a text of the time grammar names. */
+  resolve(name: string, at: string): Promise<Moment>;
+}
+
+/** Opens exports and counts their connections. */
+export class VolumeExports implements ExportProvider {
+  readonly #source: ExportSource;
+  readonly #connections = new Map<string, number>();
+  #clients = 0;
+
+  /** Exports of `source`. */
+  constructor(source: ExportSource) {
+    this.#source = source;
+  }
+
+  /** Connections to a volume, live and past. */
+  connections(volume: string): number {
+    return this.#connections.get(volume) ?? 0;
+  }
+
+  list(): ExportEntry[] {
+    return this.#source.names().map((name) => ({ name, description: "live volume, every write is kept" }));
+  }
+
+  async open(name: string, _client: ClientInfo): Promise<OpenExport | undefined> {
+    const at = name.indexOf("@");
+    const volumeName = at < 0 ? name : name.slice(0, at);
+    const volume = this.#source.find(volumeName);
+    if (volume === undefined) return undefined;
+    if (at < 0) {
+      const { live } = volume;
+      return this.#opened(volumeName, live, `${name}: live volume of ${formatSize(volume.sizeBytes)}`);
+    }
+    const expression = name.slice(at + 1);
+    if (expression === "") throw new VarveError("invalid", `open ${name}: there is no time behind the @`);
+    const moment = await this.#source.resolve(volumeName, expression);
+    const device = await volume.view(moment.seq);
+    return this.#opened(volumeName, device, `${volumeName} as of ${moment.time}, sequence ${moment.seq}`);
+  }
+
+  #opened(volume: string, device: OpenExport["device"], description: string): OpenExport {
+    this.#connections.set(volume, this.connections(volume) + 1);
+    return {
+      device,
+      description,
+      client: ++this.#clients,
+      close: () => {
+        this.#connections.set(volume, this.connections(volume) - 1);
+      },
+    };
+  }
+}

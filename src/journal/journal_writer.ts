@@ -1,0 +1,312 @@
+/**
+ * Appends records to a volume's segments.
+ *
+ * Three degrees of safety, each a call of its own:
+ * 1. `append` copies a record into memory and tells its place;
+ * 2. `commit` hands all appended bytes to the kernel: they survive the death of this process;
+ * 3. `sync` resolves when all that was committed before the call survives power loss.
+ *
+ * Order within `sync`: the older segment's data, then the newer's, then the directory. Were the newer segment
+ * durable before the older, a power cut could leave a hole in the middle of history; recovery drops everything
+ * behind such a hole, which is safe because nothing behind it was ever acknowledged as durable.
+ *
+ * Space is reserved before it is needed, so a full disk refuses an `append` and leaves no half record behind.
+ * After a failed write or sync the writer refuses all further work: what the kernel kept is not known any more.
+ *
+ * @module
+ */
+import path from "node:path";
+import { crc32 } from "node:zlib";
+import { BLOCK_BYTES } from "../base/block_device.ts";
+import type { Clock } from "../base/clock.ts";
+import { VarveError } from "../base/errors.ts";
+import type { Disk, DiskFile } from "../disk/mod.ts";
+import {
+  CHECKSUM_BYTES,
+  encodeRecordHeader,
+  encodeSegmentHeader,
+  isText,
+  RECORD_HEADER_BYTES,
+  recordBytes,
+  type RecordHeader,
+  SEGMENT_HEADER_BYTES,
+  segmentFileName,
+} from "./format.ts";
+
+/** Where a record lies. */
+export interface RecordPlace {
+  /** Segment number. */
+  readonly segment: number;
+  /** First byte of the record's header. */
+  readonly offset: number;
+}
+
+/** What `append` takes; the checksums are made by the writer. */
+export type NewRecord = Omit<RecordHeader, "bodyChecksum" | "payloadBytes">;
+
+/** What is known of a finished segment. */
+export interface SealedSegment {
+  /** Segment number. */
+  readonly segment: number;
+  /** Size in bytes. */
+  readonly bytes: number;
+  /** First sequence in it; `lastSeq + 1` when it holds no command. */
+  readonly firstSeq: number;
+  /** Last sequence in it. */
+  readonly lastSeq: number;
+}
+
+/** How a writer begins. */
+export interface JournalWriterOptions {
+  /** Folder of the segments. */
+  readonly directory: string;
+  /** 32 hexadecimal digits. */
+  readonly volumeId: string;
+  /** Number of the first segment it makes. */
+  readonly nextSegment: number;
+  /** Last sequence already in the journal. */
+  readonly lastSeq: number;
+  /** Segment size at which the next one is begun. */
+  readonly segmentBytes: number;
+  /** Tells the time for segment headers. */
+  readonly clock: Clock;
+  /** Text of the meta record that opens each segment, so that every segment describes its volume. */
+  readonly describe: () => string;
+}
+
+const BUFFER_BYTES = 1 << 20;
+const DIRECT_PAYLOAD_BYTES = 128 << 10;
+const RESERVE_BYTES = 8 << 20;
+
+interface ActiveSegment {
+  readonly number: number;
+  readonly file: DiskFile;
+  readonly previousSeq: number;
+  /** Bytes handed to the kernel. */
+  writtenBytes: number;
+  reservedBytes: number;
+}
+
+/** The writing end of a volume's journal. */
+export class JournalWriter {
+  readonly #disk: Disk;
+  readonly #options: JournalWriterOptions;
+  readonly #buffer = new Uint8Array(BUFFER_BYTES);
+  #buffered = 0;
+  #active: ActiveSegment | undefined;
+  #nextSegment: number;
+  #lastSeq: number;
+  #unsynced: DiskFile[] = [];
+  #directoryUnsynced = false;
+  #finished: SealedSegment[] = [];
+  #failure: VarveError | undefined;
+
+  /** Begins after `options.lastSeq`; the first append makes the first segment. */
+  constructor(disk: Disk, options: JournalWriterOptions) {
+    this.#disk = disk;
+    this.#options = options;
+    this.#nextSegment = options.nextSegment;
+    this.#lastSeq = options.lastSeq;
+  }
+
+  /** Last sequence appended. */
+  get lastSeq(): number {
+    return this.#lastSeq;
+  }
+
+  /** Where the next record will lie, if it still fits the present segment. */
+  get position(): RecordPlace {
+    const active = this.#active;
+    if (active === undefined) return { segment: this.#nextSegment, offset: SEGMENT_HEADER_BYTES };
+    return { segment: active.number, offset: active.writtenBytes + this.#buffered };
+  }
+
+  /** Sets a segment number aside for a segment that something else writes. */
+  takeSegmentNumber(): number {
+    return this.#nextSegment++;
+  }
+
+  /** Segments finished since the last call, oldest first. */
+  takeFinished(): SealedSegment[] {
+    const finished = this.#finished;
+    this.#finished = [];
+    return finished;
+  }
+
+  /**
+   * Appends a record. `payload` is whole blocks for block records and UTF-8 text for marks and meta records,
+   * given in parts that are copied or written before this returns.
+   */
+  append(record: NewRecord, ...payload: Uint8Array[]): RecordPlace {
+    if (this.#failure !== undefined) throw this.#failure;
+    const payloadBytes = payload.reduce((sum, part) => sum + part.length, 0);
+    const size = recordBytes({ kind: record.kind, payloadBytes });
+    const active = this.#room(size);
+    const place = { segment: active.number, offset: active.writtenBytes + this.#buffered };
+    this.#put(active, record, payloadBytes, payload);
+    this.#lastSeq = record.seq;
+    return place;
+  }
+
+  #put(active: ActiveSegment, record: NewRecord, payloadBytes: number, payload: Uint8Array[]): void {
+    const tableBytes = isText(record.kind) ? 0 : payloadBytes / BLOCK_BYTES * CHECKSUM_BYTES;
+    const headBytes = RECORD_HEADER_BYTES + tableBytes;
+    const direct = payloadBytes >= DIRECT_PAYLOAD_BYTES;
+    if (this.#buffered + headBytes + (direct ? 0 : payloadBytes) > BUFFER_BYTES) this.commit();
+    const at = this.#buffered;
+    const buffer = this.#buffer;
+    const bodyChecksum = isText(record.kind)
+      ? payload.reduce((sum, part) => crc32(part, sum), 0)
+      : this.#putChecksums(at + RECORD_HEADER_BYTES, tableBytes, payload);
+    encodeRecordHeader({ ...record, payloadBytes, bodyChecksum }, active.number, buffer, at);
+    this.#buffered += headBytes;
+    if (direct) {
+      this.#write(active, buffer.subarray(0, this.#buffered), ...payload);
+      return;
+    }
+    for (const part of payload) {
+      buffer.set(part, this.#buffered);
+      this.#buffered += part.length;
+    }
+  }
+
+  #putChecksums(at: number, tableBytes: number, payload: Uint8Array[]): number {
+    const table = new DataView(this.#buffer.buffer, at, tableBytes);
+    let entry = 0;
+    for (const part of payload) {
+      for (let from = 0; from < part.length; from += BLOCK_BYTES, entry += CHECKSUM_BYTES) {
+        table.setUint32(entry, crc32(part.subarray(from, from + BLOCK_BYTES)), true);
+      }
+    }
+    return crc32(this.#buffer.subarray(at, at + tableBytes));
+  }
+
+  #room(size: number): ActiveSegment {
+    let active = this.#active;
+    if (active !== undefined && active.writtenBytes + this.#buffered >= this.#options.segmentBytes) {
+      this.seal();
+      active = undefined;
+    }
+    active ??= this.#begin();
+    const end = active.writtenBytes + this.#buffered + size;
+    if (end > active.reservedBytes) {
+      const until = Math.max(end, active.reservedBytes + RESERVE_BYTES);
+      active.file.reserve(active.reservedBytes, until - active.reservedBytes);
+      active.reservedBytes = until;
+    }
+    return active;
+  }
+
+  #begin(): ActiveSegment {
+    const { directory, volumeId, clock, describe } = this.#options;
+    const number = this.#nextSegment;
+    const file = this.#disk.open(path.join(directory, segmentFileName(number)), { mode: "create-new" });
+    const active = { number, file, previousSeq: this.#lastSeq, writtenBytes: 0, reservedBytes: 0 };
+    try {
+      file.reserve(0, RESERVE_BYTES);
+    } catch (thrown) {
+      file.close();
+      this.#disk.remove(file.path);
+      throw thrown;
+    }
+    active.reservedBytes = RESERVE_BYTES;
+    this.#nextSegment++;
+    this.#active = active;
+    this.#unsynced.push(file);
+    this.#directoryUnsynced = true;
+    const createdUs = clock.nowUs();
+    this.#buffer.set(
+      encodeSegmentHeader({ flags: 0, volumeId, segment: number, previousSeq: this.#lastSeq, createdUs }),
+    );
+    this.#buffered = SEGMENT_HEADER_BYTES;
+    const text = new TextEncoder().encode(describe());
+    this.#put(
+      active,
+      {
+        kind: "meta",
+        flags: 0,
+        seq: this.#lastSeq,
+        timeUs: createdUs,
+        offset: 0,
+        length: 0,
+        firstBlock: 0,
+        client: 0,
+      },
+      text.length,
+      [text],
+    );
+    return active;
+  }
+
+  /** Finishes the present segment; the next record begins another. */
+  seal(): void {
+    const active = this.#active;
+    if (active === undefined) return;
+    this.commit();
+    active.file.truncate(active.writtenBytes);
+    this.#finished.push({
+      segment: active.number,
+      bytes: active.writtenBytes,
+      firstSeq: active.previousSeq + 1,
+      lastSeq: this.#lastSeq,
+    });
+    this.#active = undefined;
+  }
+
+  /** Hands everything appended so far to the kernel. */
+  commit(): void {
+    if (this.#failure !== undefined) throw this.#failure;
+    if (this.#active !== undefined && this.#buffered > 0) {
+      this.#write(this.#active, this.#buffer.subarray(0, this.#buffered));
+    }
+  }
+
+  #write(active: ActiveSegment, ...parts: Uint8Array[]): void {
+    try {
+      active.file.write(active.writtenBytes, ...parts);
+    } catch (thrown) {
+      throw this.#fail(thrown, "append to the journal");
+    }
+    active.writtenBytes += parts.reduce((sum, part) => sum + part.length, 0);
+    this.#buffered = 0;
+  }
+
+  /** Resolves when everything committed before the call is durable. */
+  async sync(): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure;
+    this.commit();
+    const files = this.#unsynced;
+    const directoryUnsynced = this.#directoryUnsynced;
+    this.#directoryUnsynced = false;
+    this.#unsynced = this.#active === undefined ? [] : [this.#active.file];
+    const activeFile = this.#active?.file;
+    try {
+      for (const file of files) {
+        await file.sync();
+        if (file !== activeFile) file.close();
+      }
+      if (directoryUnsynced) await this.#disk.syncDirectory(this.#options.directory);
+    } catch (thrown) {
+      throw this.#fail(thrown, "sync the journal");
+    }
+  }
+
+  #fail(thrown: unknown, tried: string): VarveError {
+    const found = VarveError.from(thrown, tried);
+    this.#failure = new VarveError(found.code, `${tried}: ${found.message}`, {
+      cause: thrown,
+      hint: "The volume takes no more writes until the appliance is started again.",
+    });
+    return this.#failure;
+  }
+
+  /** Seals and closes; everything is durable when it resolves. Does nothing more after a failure than closing files. */
+  async close(): Promise<void> {
+    if (this.#failure === undefined) {
+      this.seal();
+      await this.sync();
+    }
+    for (const file of this.#unsynced) file.close();
+    this.#unsynced = [];
+  }
+}

@@ -1,0 +1,15 @@
+/**
+ * The segment log: format, writer, reader.
+ *
+ * @module
+ */
+export * from "./format.ts";
+export { type BlockExtent, extentsOf, holeGeometry } from "./extents_of.ts";
+export {
+  JournalWriter,
+  type JournalWriterOptions,
+  type NewRecord,
+  type RecordPlace,
+  type SealedSegment,
+} from "./journal_writer.ts";
+export { type BlockRun, type ScannedRecord, type ScanResult, SegmentReader } from "./segment_reader.ts";

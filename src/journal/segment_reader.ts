@@ -1,0 +1,243 @@
+/**
+ * Reads segments: single blocks at a known place, and whole files record by record.
+ *
+ * Nothing is returned unproved: a header is checked against its own checksum and the sequence that the
+ * recovery map expects, a block against its entry in the record's table.
+ *
+ * @module
+ */
+import path from "node:path";
+import { crc32 } from "node:zlib";
+import { BLOCK_BYTES } from "../base/block_device.ts";
+import { VarveError } from "../base/errors.ts";
+import type { Disk, DiskFile } from "../disk/mod.ts";
+import {
+  CHECKSUM_BYTES,
+  decodeRecordHeader,
+  decodeSegmentHeader,
+  isText,
+  RECORD_HEADER_BYTES,
+  recordBytes,
+  type RecordHeader,
+  SEGMENT_HEADER_BYTES,
+  segmentFileName,
+  type SegmentHeader,
+} from "./format.ts";
+
+/** A run of blocks inside one record. */
+export interface BlockRun {
+  /** Segment number. */
+  readonly segment: number;
+  /** First byte of the record's header. */
+  readonly recordOffset: number;
+  /** Position of the first wanted block in the record's payload. */
+  readonly payloadBlock: number;
+  /** Number of blocks wanted. */
+  readonly blockCount: number;
+  /** Sequence that the record must have. */
+  readonly seq: number;
+}
+
+/** A record met by {@linkcode SegmentReader.scan}. */
+export interface ScannedRecord {
+  /** Its header. */
+  readonly header: RecordHeader;
+  /** First byte of the header in the segment. */
+  readonly offset: number;
+  /** Text of a mark or meta record. */
+  readonly text: string | undefined;
+}
+
+/** What a scan found. */
+export interface ScanResult {
+  /** The segment's header, or `undefined` when it is torn. */
+  readonly header: SegmentHeader | undefined;
+  /** Where the last whole record ends. */
+  readonly validBytes: number;
+  /** Size of the file; more than `validBytes` when there is a tail that is no record. */
+  readonly fileBytes: number;
+}
+
+const OPEN_FILES_MAX = 64;
+/** Records up to this payload are read in one piece with their header. */
+const SMALL_RECORD_BLOCKS = 16;
+
+/** Reads the segments of one volume, keeping a bounded number of them open. */
+export class SegmentReader {
+  readonly #disk: Disk;
+  readonly #directory: string;
+  readonly #files = new Map<number, DiskFile>();
+  readonly #scratch = new Uint8Array(
+    RECORD_HEADER_BYTES + SMALL_RECORD_BLOCKS * (BLOCK_BYTES + CHECKSUM_BYTES),
+  );
+
+  /** Reads from `directory`. */
+  constructor(disk: Disk, directory: string) {
+    this.#disk = disk;
+    this.#directory = directory;
+  }
+
+  #open(segment: number): DiskFile {
+    let file = this.#files.get(segment);
+    if (file !== undefined) {
+      this.#files.delete(segment);
+      this.#files.set(segment, file);
+      return file;
+    }
+    file = this.#disk.open(path.join(this.#directory, segmentFileName(segment)));
+    this.#files.set(segment, file);
+    if (this.#files.size > OPEN_FILES_MAX) {
+      for (const [oldest, idle] of this.#files) {
+        idle.close();
+        this.#files.delete(oldest);
+        break;
+      }
+    }
+    return file;
+  }
+
+  /**
+   * Fills `target` with the blocks of a run; `target` is exactly `blockCount` blocks long.
+   * Throws `damaged` when the bytes cannot be proved right, `not-found` when the segment is gone.
+   */
+  readBlocks(run: BlockRun, target: Uint8Array): void {
+    const file = this.#open(run.segment);
+    const scratch = this.#scratch;
+    const inOnePiece = run.payloadBlock + run.blockCount <= SMALL_RECORD_BLOCKS;
+    const got = file.read(
+      run.recordOffset,
+      inOnePiece
+        ? scratch.subarray(
+          0,
+          RECORD_HEADER_BYTES + (run.payloadBlock + run.blockCount) * (BLOCK_BYTES + CHECKSUM_BYTES),
+        )
+        : scratch.subarray(0, RECORD_HEADER_BYTES),
+    );
+    const header = decodeRecordHeader(scratch.subarray(0, got), 0, run.segment);
+    if (header === undefined) throw this.#damaged(run, "its header's checksum does not match");
+    if (header.seq !== run.seq) throw this.#damaged(run, `it holds sequence ${header.seq}`);
+    const total = header.payloadBytes / BLOCK_BYTES;
+    if (isText(header.kind) || run.payloadBlock + run.blockCount > total) {
+      throw this.#damaged(run, `its payload has ${total} blocks`);
+    }
+    const tableAt = RECORD_HEADER_BYTES + run.payloadBlock * CHECKSUM_BYTES;
+    const dataAt = RECORD_HEADER_BYTES + total * CHECKSUM_BYTES + run.payloadBlock * BLOCK_BYTES;
+    if (dataAt + target.length <= got) {
+      target.set(scratch.subarray(dataAt, dataAt + target.length));
+      this.#verify(run, new DataView(scratch.buffer, tableAt, run.blockCount * CHECKSUM_BYTES), target);
+      return;
+    }
+    const table = new Uint8Array(run.blockCount * CHECKSUM_BYTES);
+    if (
+      file.read(run.recordOffset + tableAt, table) !== table.length ||
+      file.read(run.recordOffset + dataAt, target) !== target.length
+    ) {
+      throw this.#damaged(run, "the segment ends inside it");
+    }
+    this.#verify(run, new DataView(table.buffer), target);
+  }
+
+  #verify(run: BlockRun, table: DataView, target: Uint8Array): void {
+    for (let i = 0; i < run.blockCount; i++) {
+      const found = crc32(target.subarray(i * BLOCK_BYTES, (i + 1) * BLOCK_BYTES));
+      if (found !== table.getUint32(i * CHECKSUM_BYTES, true)) {
+        target.fill(0);
+        throw this.#damaged(run, `the checksum of its block ${run.payloadBlock + i} does not match`);
+      }
+    }
+  }
+
+  #damaged(run: BlockRun, found: string): VarveError {
+    return new VarveError(
+      "damaged",
+      `read sequence ${run.seq} at byte ${run.recordOffset} of ${segmentFileName(run.segment)}: ${found}`,
+      {
+        hint: "The stored bytes have changed since they were written; other moments may still be whole.",
+        details: { segment: run.segment, recordOffset: run.recordOffset, seq: run.seq },
+      },
+    );
+  }
+
+  /** The header of a segment, or `undefined` when it is torn. */
+  header(segment: number): SegmentHeader | undefined {
+    const bytes = new Uint8Array(SEGMENT_HEADER_BYTES);
+    return decodeSegmentHeader(bytes.subarray(0, this.#open(segment).read(0, bytes)));
+  }
+
+  /** The header of the record at a known place; throws `damaged` when there is none. */
+  recordHeader(segment: number, offset: number): RecordHeader {
+    const bytes = new Uint8Array(RECORD_HEADER_BYTES);
+    const got = this.#open(segment).read(offset, bytes);
+    const header = decodeRecordHeader(bytes.subarray(0, got), 0, segment);
+    if (header !== undefined) return header;
+    throw new VarveError(
+      "damaged",
+      `read the record at byte ${offset} of ${segmentFileName(segment)}: it is none`,
+    );
+  }
+
+  /** Headers of all records of a finished segment with their places, bodies unread. */
+  *headers(segment: number): Generator<{ header: RecordHeader; offset: number }> {
+    const file = this.#open(segment);
+    const bytes = new Uint8Array(RECORD_HEADER_BYTES);
+    for (let offset = SEGMENT_HEADER_BYTES;;) {
+      const header = decodeRecordHeader(bytes.subarray(0, file.read(offset, bytes)), 0, segment);
+      if (header === undefined) return;
+      yield { header, offset };
+      offset += recordBytes(header);
+    }
+  }
+
+  /**
+   * Calls `visit` for each record from `from` (0 for the first) to the last that is whole, checking headers and
+   * every byte of every body, and tells where the whole records end. A `visit` that answers false ends the scan
+   * before its record. Memory: one record.
+   */
+  scan(segment: number, from: number, visit: (record: ScannedRecord) => boolean | void): ScanResult {
+    const file = this.#open(segment);
+    const fileBytes = file.sizeBytes();
+    const header = this.header(segment);
+    if (header === undefined || header.segment !== segment) {
+      return { header: undefined, validBytes: 0, fileBytes };
+    }
+    const headBytes = new Uint8Array(RECORD_HEADER_BYTES);
+    let at = Math.max(from, SEGMENT_HEADER_BYTES);
+    for (;;) {
+      const record = decodeRecordHeader(headBytes.subarray(0, file.read(at, headBytes)), 0, segment);
+      if (record === undefined || at + recordBytes(record) > fileBytes) break;
+      const body = new Uint8Array(recordBytes(record) - RECORD_HEADER_BYTES);
+      if (file.read(at + RECORD_HEADER_BYTES, body) !== body.length || !isBodyWhole(record, body)) break;
+      const text = isText(record.kind) ? new TextDecoder().decode(body) : undefined;
+      if (visit({ header: record, offset: at, text }) === false) break;
+      at += recordBytes(record);
+    }
+    return { header, validBytes: at, fileBytes };
+  }
+
+  /** Closes a segment that is about to be deleted. */
+  forget(segment: number): void {
+    this.#files.get(segment)?.close();
+    this.#files.delete(segment);
+  }
+
+  /** Closes every file. */
+  close(): void {
+    for (const file of this.#files.values()) file.close();
+    this.#files.clear();
+  }
+}
+
+function isBodyWhole(record: RecordHeader, body: Uint8Array): boolean {
+  if (isText(record.kind)) return crc32(body) === record.bodyChecksum;
+  const blocks = record.payloadBytes / BLOCK_BYTES;
+  const tableBytes = blocks * CHECKSUM_BYTES;
+  if (crc32(body.subarray(0, tableBytes)) !== record.bodyChecksum) return false;
+  const table = new DataView(body.buffer, body.byteOffset, tableBytes);
+  for (let i = 0; i < blocks; i++) {
+    const from = tableBytes + i * BLOCK_BYTES;
+    if (crc32(body.subarray(from, from + BLOCK_BYTES)) !== table.getUint32(i * CHECKSUM_BYTES, true)) {
+      return false;
+    }
+  }
+  return true;
+}

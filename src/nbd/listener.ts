@@ -1,0 +1,140 @@
+/**
+ * The LISTEN grammar of the command line, `unix:/path` or `HOST:PORT`, and sockets opened by it.
+ *
+ * @module
+ */
+import { dirname } from "node:path";
+import { VarveError } from "../base/errors.ts";
+
+/** A place to listen at. */
+export type ListenAddress =
+  | {
+    /** A Unix socket. */
+    readonly kind: "unix";
+    /** Where it is. */
+    readonly path: string;
+  }
+  | {
+    /** A TCP port. */
+    readonly kind: "tcp";
+    /** Name or address, an IPv6 address without its brackets. */
+    readonly hostname: string;
+    /** From 0, which means any free one, to 65535. */
+    readonly port: number;
+  };
+
+/** Reads `unix:/path`, `HOST:PORT` or `[IPV6]:PORT`; throws `invalid` for anything else. */
+export function parseListenAddress(text: string): ListenAddress {
+  if (text.startsWith("unix:")) {
+    const path = text.slice("unix:".length);
+    if (path !== "" && !path.includes("\0")) return { kind: "unix", path };
+  } else {
+    const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^\s:[\]]+)):([0-9]{1,5})$/.exec(text);
+    const hostname = match?.[1] ?? match?.[2];
+    const port = Number(match?.[3]);
+    if (hostname !== undefined && port <= 65535) return { kind: "tcp", hostname, port };
+  }
+  throw new VarveError("invalid", `read a listen address: "${text}" is neither unix:/path nor HOST:PORT`);
+}
+
+/** The text that {@linkcode parseListenAddress} reads. */
+export function formatListenAddress(address: ListenAddress): string {
+  if (address.kind === "unix") return `unix:${address.path}`;
+  return address.hostname.includes(":")
+    ? `[${address.hostname}]:${address.port}`
+    : `${address.hostname}:${address.port}`;
+}
+
+/** A socket that listens. */
+export interface OpenListener {
+  /** Where it listens; a port of 0 has become the real one. */
+  readonly address: string;
+  /** Waits for the next connection; throws when closed. */
+  accept(): Promise<Deno.Conn>;
+  /** Stops listening; a Unix socket's file goes with it. */
+  close(): void;
+}
+
+/**
+ * Listens at an address. A Unix socket is for its owner alone (mode 0600); missing parent directories are made, and
+ * the file of a dead server is replaced. Throws `conflict` when somebody listens there already or something else is
+ * in the way.
+ */
+export async function openListener(text: string): Promise<OpenListener> {
+  const address = parseListenAddress(text);
+  try {
+    return address.kind === "unix"
+      ? await listenUnix(address.path)
+      : listenTcp(address.hostname, address.port);
+  } catch (thrown) {
+    if (thrown instanceof Deno.errors.AddrInUse) {
+      throw new VarveError("conflict", `listen at ${text}: somebody else does already`, { cause: thrown });
+    }
+    throw VarveError.from(thrown, `listen at ${text}`);
+  }
+}
+
+function listenTcp(hostname: string, port: number): OpenListener {
+  const listener = Deno.listen({ hostname, port });
+  return {
+    address: formatListenAddress({ kind: "tcp", hostname, port: listener.addr.port }),
+    accept: () => listener.accept(),
+    close: () => listener.close(),
+  };
+}
+
+async function listenUnix(path: string): Promise<OpenListener> {
+  const folder = dirname(path);
+  await Deno.mkdir(folder, { recursive: true });
+  await refuseUnlessDead(path);
+  // Born in a private folder and moved when its mode is set: there is no moment in which others may connect.
+  const nursery = await Deno.makeTempDir({ dir: folder, prefix: "." });
+  try {
+    const born = `${nursery}/s`;
+    const listener = Deno.listen({ transport: "unix", path: born });
+    try {
+      Deno.chmodSync(born, 0o600);
+      const { dev, ino } = Deno.lstatSync(born);
+      Deno.renameSync(born, path);
+      return {
+        address: formatListenAddress({ kind: "unix", path }),
+        accept: () => listener.accept(),
+        close() {
+          listener.close();
+          const found = lstatOrUndefined(path);
+          if (found?.dev === dev && found.ino === ino) Deno.removeSync(path);
+        },
+      };
+    } catch (thrown) {
+      listener.close();
+      throw thrown;
+    }
+  } finally {
+    await Deno.remove(nursery, { recursive: true });
+  }
+}
+
+/** Throws `conflict` when there is anything at the path but a socket on which nobody answers. */
+async function refuseUnlessDead(path: string): Promise<void> {
+  const found = lstatOrUndefined(path);
+  if (found === undefined) return;
+  if (!found.isSocket) {
+    throw new VarveError("conflict", `listen at unix:${path}: something that is no socket is in the way`);
+  }
+  try {
+    (await Deno.connect({ transport: "unix", path })).close();
+  } catch (thrown) {
+    if (thrown instanceof Deno.errors.ConnectionRefused) return;
+    throw thrown;
+  }
+  throw new VarveError("conflict", `listen at unix:${path}: somebody else does already`);
+}
+
+function lstatOrUndefined(path: string): Deno.FileInfo | undefined {
+  try {
+    return Deno.lstatSync(path);
+  } catch (thrown) {
+    if (thrown instanceof Deno.errors.NotFound) return undefined;
+    throw thrown;
+  }
+}

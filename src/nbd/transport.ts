@@ -1,0 +1,63 @@
+/**
+ * The byte stream under one NBD connection, and its form over a Deno socket.
+ *
+ * @module
+ */
+
+/**
+ * A two-way byte stream. One reader and one writer use it at the same time; neither calls itself twice at once.
+ *
+ * A transport that has bytes at hand may answer `read` without a promise, which saves a hop; one that does so
+ * again and again lets other connections run in between.
+ */
+export interface Transport {
+  /** Who is at the other end, for people and logs. */
+  readonly peer: string;
+  /** Puts what has arrived, at least one byte, into `target` and tells how many; `null` at the end. Throws when closed. */
+  read(target: Uint8Array): number | null | Promise<number | null>;
+  /** Sends all bytes of all buffers, in order; the buffers are free again when it resolves. Throws when closed. */
+  write(buffers: readonly Uint8Array[]): void | Promise<void>;
+  /** Ends both directions at once; pending and later calls fail. May be called again. */
+  close(): void;
+}
+
+/** Makes a transport of a connected socket, Unix or TCP, which it then owns. */
+export function socketTransport(conn: Deno.Conn): Transport {
+  if (isTcp(conn)) {
+    conn.setNoDelay(true);
+    conn.setKeepAlive(true);
+  }
+  let open = true;
+  return {
+    peer: peerOf(conn),
+    read: (target) => conn.read(target),
+    async write(buffers) {
+      for (const buffer of buffers) {
+        for (let sent = 0; sent < buffer.length;) sent += await conn.write(buffer.subarray(sent));
+      }
+    },
+    close() {
+      if (!open) return;
+      open = false;
+      conn.close();
+    },
+  };
+}
+
+function isTcp(conn: Deno.Conn): conn is Deno.TcpConn {
+  return conn.remoteAddr.transport === "tcp";
+}
+
+function peerOf(conn: Deno.Conn): string {
+  const address = conn.remoteAddr;
+  switch (address.transport) {
+    case "tcp":
+      return address.hostname.includes(":")
+        ? `[${address.hostname}]:${address.port}`
+        : `${address.hostname}:${address.port}`;
+    case "unix":
+      return "unix";
+    default:
+      return address.transport;
+  }
+}

@@ -1,0 +1,194 @@
+/**
+ * Copies a device to a file or a block device, sparse where it is, and proves the copy.
+ *
+ * @module
+ */
+import { createHash } from "node:crypto";
+import fs from "node:fs";
+import type { BlockDevice } from "../base/block_device.ts";
+import { isZero } from "../base/bytes.ts";
+import { VarveError } from "../base/errors.ts";
+import type { Disk, DiskFile } from "../disk/mod.ts";
+
+const CHUNK_BYTES = 1 << 20;
+const ZERO_CHUNK = new Uint8Array(CHUNK_BYTES);
+
+/** Options of {@linkcode copyToTarget}. */
+export interface CopyOptions {
+  /** Path of a file or a block device. */
+  readonly target: string;
+  /** Read the target back and compare hashes. */
+  readonly verify: boolean;
+  /** Told how far it has come; reading back counts as much as writing. */
+  readonly onProgress: (doneBytes: number, totalBytes: number) => void;
+}
+
+/** What {@linkcode copyToTarget} did. */
+export interface CopyOutcome {
+  /** Bytes written, without holes. */
+  writtenBytes: number;
+  /** SHA-256 of the device's whole content, in hexadecimal. */
+  sha256: string;
+  /** Whether the target was read back and has the same hash. */
+  verified: boolean;
+}
+
+/** What stands in the way of writing to a target. */
+export interface TargetRules {
+  /** Bytes that have to fit. */
+  readonly sizeBytes: number;
+  /** Write although the target is too small a file or in use. */
+  readonly force: boolean;
+  /** Identities of files and devices that must never be written, with what they are. */
+  readonly forbidden: ReadonlyMap<string, string>;
+  /** Folder that must not be written into: Varve's own. */
+  readonly dataPath: string;
+}
+
+/** Throws `invalid` or `conflict` unless a recovery may write to `target`. Changes nothing. */
+export function checkTarget(target: string, disk: Disk, rules: TargetRules): void {
+  const tried = `recover to ${target}`;
+  const fail = (code: "invalid" | "conflict", found: string, hint: string) =>
+    new VarveError(code, `${tried}: ${found}`, { field: "target", hint });
+  if (!target.startsWith("/")) {
+    throw fail(
+      "invalid",
+      "the path is not absolute",
+      "Give the path from the root, for example /srv/disk.img.",
+    );
+  }
+  const parent = target.replace(/\/[^/]*$/, "") || "/";
+  const realParent = fs.existsSync(parent) ? fs.realpathSync(parent) : parent;
+  if (`${realParent}/`.startsWith(`${rules.dataPath}/`)) {
+    throw fail("invalid", "it lies in Varve's own data folder", "Choose a place outside of it.");
+  }
+  const stat = disk.stat(target);
+  if (stat === undefined) {
+    if (fs.statSync(parent, { throwIfNoEntry: false })?.isDirectory()) return;
+    throw fail("invalid", `there is no folder ${parent}`, "Make the folder first.");
+  }
+  if (stat.kind === "other") {
+    throw fail("invalid", "it is neither a file nor a block device", "Name a file or a block device.");
+  }
+  const forbidden = rules.forbidden.get(stat.identity);
+  if (forbidden !== undefined) {
+    throw fail("conflict", `it is ${forbidden}`, "Recover to another disk, then change over.");
+  }
+  const isEmptyFile = stat.kind === "file" && stat.sizeBytes === 0;
+  if (stat.sizeBytes < rules.sizeBytes && !isEmptyFile && !(rules.force && stat.kind === "file")) {
+    throw fail(
+      "invalid",
+      `it has ${stat.sizeBytes} bytes, the volume needs ${rules.sizeBytes}`,
+      stat.kind === "file" ? "Name a new file, or use --force to let it grow." : "Use a larger device.",
+    );
+  }
+  if (rules.force) return;
+  const user = stat.kind === "block" ? userOfDevice(target) : userOfFile(target);
+  if (user !== undefined) {
+    throw fail("conflict", `it is in use: ${user}`, "Unmount or detach it first, or use --force.");
+  }
+}
+
+function userOfDevice(target: string): string | undefined {
+  try {
+    // The kernel refuses an exclusive opening of a device that is mounted, swapped to or part of another.
+    fs.closeSync(fs.openSync(target, fs.constants.O_RDONLY | fs.constants.O_EXCL));
+    return undefined;
+  } catch (thrown) {
+    return thrown instanceof Error && "code" in thrown && thrown.code === "EBUSY"
+      ? "it is mounted, or another device is built on it"
+      : undefined;
+  }
+}
+
+function userOfFile(target: string): string | undefined {
+  const real = fs.realpathSync(target);
+  if (!fs.existsSync("/sys/block")) return undefined;
+  for (const device of fs.readdirSync("/sys/block")) {
+    const backing = `/sys/block/${device}/loop/backing_file`;
+    if (fs.existsSync(backing) && fs.readFileSync(backing, "utf8").trim() === real) {
+      return `/dev/${device} is set up on it`;
+    }
+  }
+  return undefined;
+}
+
+/**
+ * Copies all of `device` and syncs the target; with `verify` reads it back. Holes stay holes, and blocks of zeroes
+ * become holes. Throws `damaged` when the target reads back otherwise than it was written.
+ */
+export async function copyToTarget(
+  device: BlockDevice,
+  disk: Disk,
+  options: CopyOptions,
+): Promise<CopyOutcome> {
+  const total = device.sizeBytes * (options.verify ? 2 : 1);
+  const file = disk.open(options.target, { mode: "create" });
+  try {
+    if (disk.stat(options.target)?.kind === "file") {
+      file.truncate(0);
+      file.truncate(device.sizeBytes);
+    }
+    const { writtenBytes, sha256 } = copyAll(device, file, (done) => options.onProgress(done, total));
+    await file.sync();
+    if (options.verify) {
+      const found = hashAll(
+        file,
+        device.sizeBytes,
+        (done) => options.onProgress(device.sizeBytes + done, total),
+      );
+      if (found !== sha256) {
+        throw new VarveError(
+          "damaged",
+          `verify ${options.target}: its SHA-256 is ${found}, that of the moment is ${sha256}`,
+          { hint: "The target's storage does not keep what is written to it. Recover to another disk." },
+        );
+      }
+    }
+    return { writtenBytes, sha256, verified: options.verify };
+  } finally {
+    file.close();
+  }
+}
+
+function copyAll(
+  device: BlockDevice,
+  file: DiskFile,
+  onProgress: (doneBytes: number) => void,
+): { writtenBytes: number; sha256: string } {
+  const hash = createHash("sha256");
+  const buffer = new Uint8Array(CHUNK_BYTES);
+  let writtenBytes = 0;
+  for (const extent of device.extents(0, device.sizeBytes)) {
+    const end = extent.offset + extent.length;
+    if (extent.kind === "hole") file.discard(extent.offset, extent.length);
+    for (let at = extent.offset; at < end; at += CHUNK_BYTES) {
+      const length = Math.min(CHUNK_BYTES, end - at);
+      if (extent.kind === "hole") hash.update(ZERO_CHUNK.subarray(0, length));
+      else {
+        const chunk = buffer.subarray(0, length);
+        device.read(at, chunk);
+        hash.update(chunk);
+        if (isZero(chunk)) file.discard(at, length);
+        else {
+          file.write(at, chunk);
+          writtenBytes += length;
+        }
+      }
+      onProgress(at + length);
+    }
+  }
+  return { writtenBytes, sha256: hash.digest("hex") };
+}
+
+function hashAll(file: DiskFile, sizeBytes: number, onProgress: (doneBytes: number) => void): string {
+  const hash = createHash("sha256");
+  const buffer = new Uint8Array(CHUNK_BYTES);
+  for (let at = 0; at < sizeBytes; at += CHUNK_BYTES) {
+    const chunk = buffer.subarray(0, Math.min(CHUNK_BYTES, sizeBytes - at));
+    const got = file.read(at, chunk);
+    hash.update(chunk.subarray(0, got));
+    onProgress(at + got);
+  }
+  return hash.digest("hex");
+}

@@ -1,0 +1,156 @@
+/**
+ * From a text of the time grammar to the exact moment that it names.
+ *
+ * @module
+ */
+import { VarveError } from "../base/errors.ts";
+import { formatTime, parseRfc3339 } from "../base/time.ts";
+import type { MarkRow } from "../catalog/catalog.ts";
+import type { Moments, MomentSearch } from "../catalog/moments.ts";
+import type { PackedMoment } from "../catalog/packing.ts";
+import type { Moment } from "../engine.ts";
+import { parseTimeExpression, type TimeExpression } from "./time_grammar.ts";
+
+/** Marks lie on the last microsecond of their millisecond, which may be just ahead of the clock. */
+const MILLISECOND_US = 1000;
+
+/** What a text is resolved against. */
+export interface ResolveContext {
+  /** Moments of the volume, all indexed. */
+  readonly moments: Moments;
+  /** Finds a mark. */
+  readonly findMark: (name: string) => MarkRow | undefined;
+  /** The present, in microseconds. */
+  readonly nowUs: number;
+  /** The appliance's time zone. */
+  readonly zone: string;
+}
+
+/** A moment as it leaves the engine. */
+export function momentInfo(moment: PackedMoment): Moment {
+  return { time: formatTime(moment.timeUs, 6), seq: moment.seq };
+}
+
+/**
+ * The moment that a text names. Throws `invalid` for a text outside the grammar, `not-found` for an unknown mark, and
+ * `not-retained` with the moments around it when the exact one does not exist.
+ */
+export function resolveMoment(text: string, context: ResolveContext): Moment {
+  const { moments, nowUs } = context;
+  const expression = parse(text, context, "at");
+  const newest = moments.newest();
+  if (newest === undefined) throw new VarveError("not-retained", `find ${text}: the volume has no history`);
+  switch (expression.kind) {
+    case "now":
+      return momentInfo(newest);
+    case "mark": {
+      const mark = context.findMark(expression.name);
+      if (mark === undefined) {
+        throw new VarveError("not-found", `find ${text}: no mark has that name`, {
+          field: "at",
+          hint: "List the marks with varve points VOLUME --kind mark.",
+        });
+      }
+      return found(text, moments.atSeq(mark.seq));
+    }
+    case "seq":
+      if (expression.seq > newest.seq) {
+        throw missing(text, "it has not happened yet", newest, undefined);
+      }
+      return found(text, moments.atSeq(expression.seq));
+    case "time": {
+      if (expression.us > Math.max(nowUs, newest.timeUs) + MILLISECOND_US) {
+        throw missing(text, "it lies in the future", newest, undefined);
+      }
+      // Up to three digits of a second name the whole millisecond: that is how points are listed.
+      return found(text, moments.atTime(lastUsOf(text, expression.us)));
+    }
+  }
+}
+
+/** The last microsecond that a time given as text names. */
+function lastUsOf(text: string, us: number): number {
+  return /[.,]\d{4,}/.test(text) || us % MILLISECOND_US !== 0 ? us : us + MILLISECOND_US - 1;
+}
+
+/** Whether a moment lies in the span between two texts of the grammar; either may be left out. Throws as `resolveMoment`. */
+export function spanFilter(
+  span: { from?: string; to?: string },
+  context: Omit<ResolveContext, "moments">,
+): (moment: Moment) => boolean {
+  const from = boundary("from", span.from, context);
+  const to = boundary("to", span.to, context);
+  return (moment) => {
+    const us = parseRfc3339(moment.time) ?? 0;
+    return (from.seq === undefined || moment.seq >= from.seq) && (from.us === undefined || us >= from.us) &&
+      (to.seq === undefined || moment.seq <= to.seq) && (to.us === undefined || us <= to.us);
+  };
+}
+
+function boundary(
+  field: "from" | "to",
+  text: string | undefined,
+  context: Omit<ResolveContext, "moments">,
+): { seq?: number; us?: number } {
+  if (text === undefined) return {};
+  const expression = parse(text, context, field);
+  switch (expression.kind) {
+    case "now":
+      return { us: context.nowUs + MILLISECOND_US };
+    case "seq":
+      return { seq: expression.seq };
+    case "time":
+      return { us: field === "to" ? lastUsOf(text, expression.us) : expression.us };
+    case "mark": {
+      const mark = context.findMark(expression.name);
+      if (mark === undefined) {
+        throw new VarveError("not-found", `find ${text}: no mark has that name`, { field });
+      }
+      return { seq: mark.seq };
+    }
+  }
+}
+
+function parse(text: string, context: { nowUs: number; zone: string }, field: string): TimeExpression {
+  try {
+    return parseTimeExpression(text, context);
+  } catch (thrown) {
+    if (!(thrown instanceof VarveError)) throw thrown;
+    throw new VarveError(thrown.code, thrown.message, {
+      field,
+      ...(thrown.hint === undefined ? {} : { hint: thrown.hint }),
+    });
+  }
+}
+
+function found(text: string, search: MomentSearch): Moment {
+  if (search.found !== undefined) return momentInfo(search.found);
+  const why = search.older === undefined
+    ? "it lies before the oldest retained moment"
+    : "retention has thinned that exact moment away";
+  throw missing(text, why, search.older, search.newer);
+}
+
+function missing(
+  text: string,
+  why: string,
+  older: PackedMoment | undefined,
+  newer: PackedMoment | undefined,
+): VarveError {
+  const around = [
+    ...(older === undefined
+      ? []
+      : [`the nearest older is ${formatTime(older.timeUs, 6)} (seq:${older.seq})`]),
+    ...(newer === undefined
+      ? []
+      : [`the nearest newer is ${formatTime(newer.timeUs, 6)} (seq:${newer.seq})`]),
+  ];
+  return new VarveError("not-retained", `find ${text}: ${why}; ${around.join(", ")}`, {
+    field: "at",
+    hint: "Ask for one of the moments named here.",
+    details: {
+      ...(older === undefined ? {} : { older: momentInfo(older) }),
+      ...(newer === undefined ? {} : { newer: momentInfo(newer) }),
+    },
+  });
+}

@@ -1,0 +1,264 @@
+/**
+ * Writes the living records of condemned segments to new ones.
+ *
+ * A new segment is written under a temporary name, synced, read back, renamed, and only then listed in the map; what a
+ * crash leaves behind is removed at the next start. Records keep their sequence, time and client. A write of which only
+ * some blocks live becomes a record for each run of them, flagged as partial; trims and zeroes stay whole.
+ *
+ * @module
+ */
+import path from "node:path";
+import { BLOCK_BYTES } from "../base/block_device.ts";
+import { VarveError } from "../base/errors.ts";
+import type { MapExtent } from "../catalog/recovery_map.ts";
+import type { Disk, DiskFile } from "../disk/mod.ts";
+import {
+  encodeBlockRecord,
+  encodeRecordHeader,
+  encodeSegmentHeader,
+  type NewRecord,
+  RECORD_HEADER_BYTES,
+  RECORD_PARTIAL,
+  type RecordHeader,
+  type RecordPlace,
+  SEGMENT_COMPACTED,
+  segmentFileName,
+} from "../journal/mod.ts";
+import { crc32 } from "node:zlib";
+import { VOLUME_FILES } from "../timeline/past.ts";
+import { type JournalText, SEGMENT_BYTES, type Volume } from "./volume.ts";
+
+/** A run of blocks of a condemned segment that some kept moment sees; blocks count from the volume's start. */
+export type LivingRun = MapExtent;
+
+/** Where runs have gone: by segment, byte of the record, and block in its payload. */
+export type Relocations = Map<number, Map<number, Map<number, RecordPlace>>>;
+
+/** What to compact. */
+export interface CompactionOrder {
+  /** Runs to carry over. */
+  readonly living: LivingRun[];
+  /** Segments that will be deleted. */
+  readonly condemned: ReadonlySet<number>;
+  /** Told how far it has come, in bytes. */
+  readonly onProgress: (doneBytes: number, totalBytes: number) => void;
+  /** Stops it when aborted. */
+  readonly signal: AbortSignal;
+}
+
+/** A record to carry over: a run of blocks, or a hole. */
+interface Carried {
+  readonly segment: number;
+  readonly offset: number;
+  readonly seq: number;
+  readonly run: LivingRun | undefined;
+}
+
+/** Carries the living records over, in the order of their sequences; resolves with their new places. */
+export async function compactSegments(
+  volume: Volume,
+  disk: Disk,
+  order: CompactionOrder,
+): Promise<Relocations> {
+  const relocations: Relocations = new Map();
+  const carried: Carried[] = order.living.map((run) => ({
+    segment: run.segment,
+    offset: run.recordOffset,
+    seq: run.seq,
+    run,
+  }));
+  for (const segment of order.condemned) {
+    for (const { header, offset } of volume.segments.headers(segment)) {
+      if (header.kind === "trim" || header.kind === "zero") {
+        carried.push({ segment, offset, seq: header.seq, run: undefined });
+      }
+    }
+  }
+  carried.sort((a, b) => a.seq - b.seq);
+  const totalBytes = order.living.reduce((sum, run) => sum + run.blockCount * BLOCK_BYTES, 0);
+  let doneBytes = 0;
+  let writer: CompactedSegment | undefined;
+  try {
+    for (const record of carried) {
+      order.signal.throwIfAborted();
+      writer ??= new CompactedSegment(volume, disk, record.seq - 1, [...order.condemned]);
+      const place = writer.carry(record);
+      if (record.run !== undefined) {
+        remember(relocations, record.run, place);
+        doneBytes += record.run.blockCount * BLOCK_BYTES;
+        order.onProgress(doneBytes, totalBytes);
+      }
+      if (writer.bytes >= SEGMENT_BYTES) {
+        await writer.publish();
+        writer = undefined;
+      } else if (doneBytes % (1 << 20) === 0) await new Promise((resolve) => setTimeout(resolve, 0));
+    }
+    await writer?.publish();
+  } catch (thrown) {
+    writer?.abandon();
+    throw thrown;
+  }
+  return relocations;
+}
+
+function remember(relocations: Relocations, run: LivingRun, place: RecordPlace): void {
+  let records = relocations.get(run.segment);
+  if (records === undefined) relocations.set(run.segment, records = new Map());
+  let runs = records.get(run.recordOffset);
+  if (runs === undefined) records.set(run.recordOffset, runs = new Map());
+  runs.set(run.payloadBlock, place);
+}
+
+class CompactedSegment {
+  readonly #volume: Volume;
+  readonly #disk: Disk;
+  readonly #file: DiskFile;
+  readonly #number: number;
+  readonly #place: string;
+  readonly #firstSeq: number;
+  readonly #expected: { offset: number; seq: number }[] = [];
+  #lastSeq: number;
+  #bytes = 0;
+  #open = true;
+
+  constructor(volume: Volume, disk: Disk, previousSeq: number, replaces: number[]) {
+    const { journal } = volume;
+    if (journal === undefined) throw new VarveError("conflict", "compact segments: the volume has failed");
+    this.#volume = volume;
+    this.#disk = disk;
+    this.#number = journal.takeSegmentNumber();
+    this.#firstSeq = previousSeq + 1;
+    this.#lastSeq = previousSeq;
+    this.#place = path.join(volume.directory, VOLUME_FILES.segments, segmentFileName(this.#number));
+    this.#file = disk.open(`${this.#place}.tmp`, { mode: "create-new" });
+    const createdUs = volume.lastTimeUs;
+    this.#append(encodeSegmentHeader({
+      flags: SEGMENT_COMPACTED,
+      volumeId: volume.id,
+      segment: this.#number,
+      previousSeq: Math.max(0, previousSeq),
+      createdUs,
+    }));
+    const text = new TextEncoder().encode(
+      JSON.stringify({ type: "compaction", replaces } satisfies JournalText),
+    );
+    const head = new Uint8Array(RECORD_HEADER_BYTES);
+    encodeRecordHeader(
+      {
+        kind: "meta",
+        flags: 0,
+        seq: Math.max(0, previousSeq),
+        timeUs: createdUs,
+        offset: 0,
+        length: 0,
+        firstBlock: 0,
+        client: 0,
+        payloadBytes: text.length,
+        bodyChecksum: crc32(text),
+      },
+      this.#number,
+      head,
+      0,
+    );
+    this.#append(head, text);
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  #append(...parts: Uint8Array[]): void {
+    this.#file.write(this.#bytes, ...parts);
+    this.#bytes += parts.reduce((sum, part) => sum + part.length, 0);
+  }
+
+  /** Carries one record over; its blocks are proved right on the way. */
+  carry({ segment, offset, seq, run }: Carried): RecordPlace {
+    const { segments } = this.#volume;
+    const source: RecordHeader = segments.recordHeader(segment, offset);
+    const place = { segment: this.#number, offset: this.#bytes };
+    const kept: NewRecord = {
+      kind: source.kind,
+      flags: source.flags,
+      seq: source.seq,
+      timeUs: source.timeUs,
+      offset: source.offset,
+      length: source.length,
+      firstBlock: source.firstBlock,
+      client: source.client,
+    };
+    if (run === undefined) {
+      // The cut blocks at its ends, where they live, are carried as runs of their own.
+      this.#append(
+        ...encodeBlockRecord(
+          { ...kept, flags: source.flags | RECORD_PARTIAL },
+          this.#number,
+          new Uint8Array(0),
+        ),
+      );
+    } else {
+      const payload = new Uint8Array(run.blockCount * BLOCK_BYTES);
+      segments.readBlocks({
+        segment,
+        recordOffset: offset,
+        payloadBlock: run.payloadBlock,
+        blockCount: run.blockCount,
+        seq,
+      }, payload);
+      const kind = source.kind === "baseline" ? "baseline" : "write";
+      const record: NewRecord = { ...kept, kind, flags: RECORD_PARTIAL, firstBlock: run.firstBlock };
+      this.#append(...encodeBlockRecord(record, this.#number, payload));
+    }
+    this.#expected.push({ offset: place.offset, seq });
+    this.#lastSeq = seq;
+    return place;
+  }
+
+  /** Makes the segment durable, proves it by reading it back, gives it its name and lists it in the map. */
+  async publish(): Promise<void> {
+    const { map, directory } = this.#volume;
+    await this.#file.sync();
+    this.#close();
+    this.#disk.rename(`${this.#place}.tmp`, this.#place);
+    this.#proveWhole();
+    await this.#disk.syncDirectory(path.join(directory, VOLUME_FILES.segments));
+    await this.#volume.exclusively(() => {
+      map.transaction(() =>
+        map.statement("INSERT INTO segments (segment, first_seq, last_seq, bytes) VALUES (?, ?, ?, ?)").run(
+          this.#number,
+          this.#firstSeq,
+          this.#lastSeq,
+          this.#bytes,
+        )
+      );
+      return Promise.resolve();
+    });
+  }
+
+  #proveWhole(): void {
+    let next = 0;
+    const { validBytes } = this.#volume.segments.scan(this.#number, 0, ({ header, offset }) => {
+      if (header.kind === "meta") return true;
+      const expected = this.#expected[next++];
+      return expected?.offset === offset && expected.seq === header.seq;
+    });
+    if (validBytes !== this.#bytes || next !== this.#expected.length) {
+      throw new VarveError(
+        "damaged",
+        `compact segments: ${this.#place} does not read back as it was written`,
+        { hint: "The storage of the data folder fails. The old segments are untouched." },
+      );
+    }
+  }
+
+  #close(): void {
+    if (this.#open) this.#file.close();
+    this.#open = false;
+  }
+
+  /** Gives up before publishing. */
+  abandon(): void {
+    this.#close();
+    this.#disk.remove(`${this.#place}.tmp`);
+  }
+}

@@ -1,0 +1,137 @@
+/**
+ * Brings captured records into the recovery map, in batches, off the path of the host's writes.
+ *
+ * @module
+ */
+import type { PackedMoment } from "../catalog/packing.ts";
+import { Moments } from "../catalog/moments.ts";
+import type { MapExtent, RecoveryMap } from "../catalog/recovery_map.ts";
+import { inTurns, Queue } from "../base/turns.ts";
+import type { RecordPlace, SealedSegment } from "../journal/mod.ts";
+
+/** Records gathered before a batch is indexed without being asked for. */
+export const BATCH_RECORDS = 16_384;
+
+/** How far the redo at the next start must reach back. */
+export interface ScanPosition {
+  /** Newest sequence before the position. */
+  readonly seq: number;
+  /** Where the record after it lies, or would. */
+  readonly place: RecordPlace;
+}
+
+/** What the indexer asks of the volume. */
+export interface IndexerHost {
+  /** Resolves when every record captured before the call is durable in the journal. */
+  makeDurable(): Promise<void>;
+  /** Where the next record will lie. */
+  position(): ScanPosition;
+  /** Up to where the primary is durable. */
+  durable(): ScanPosition;
+  /** Segments finished since the last call. */
+  takeFinished(): SealedSegment[];
+}
+
+/** Gathers records and indexes them. All changes of the map go through its queue. */
+export class Indexer {
+  /** Work on the recovery map, one piece at a time. */
+  readonly queue: Queue = new Queue();
+  readonly #map: RecoveryMap;
+  readonly #moments: Moments;
+  readonly #host: IndexerHost;
+  #pendingExtents: MapExtent[] = [];
+  #pendingMoments: PackedMoment[] = [];
+  #indexedSeq: number;
+  #unrecorded: SealedSegment[] = [];
+  #waiting: Promise<void> | undefined;
+
+  /** Indexes into `map`, which knows all up to its `indexed_seq`. */
+  constructor(map: RecoveryMap, host: IndexerHost) {
+    this.#map = map;
+    this.#moments = new Moments(map);
+    this.#host = host;
+    this.#indexedSeq = map.getState("indexed_seq", 0);
+  }
+
+  /** Newest sequence in the map. */
+  get indexedSeq(): number {
+    return this.#indexedSeq;
+  }
+
+  /** Records waiting to be indexed. */
+  get pendingRecords(): number {
+    return this.#pendingMoments.length;
+  }
+
+  /** Takes a captured command with its extents. */
+  add(moment: PackedMoment, extents: readonly MapExtent[]): void {
+    this.#pendingMoments.push(moment);
+    for (const extent of extents) this.#pendingExtents.push(extent);
+  }
+
+  /** Resolves when the map covers `seq`. Callers that come while a batch waits its turn share it. */
+  async upTo(seq: number): Promise<void> {
+    if (this.#indexedSeq >= seq) return;
+    this.#waiting ??= this.queue.run(() => this.#indexBatch());
+    await this.#waiting;
+    // The batch may have been taken just before the sequence was captured.
+    if (this.#indexedSeq < seq) await this.upTo(seq);
+  }
+
+  /**
+   * Order: the batch's records are durable in the journal, then the map tells of them. The other way round, a map
+   * that outlived a power cut would point at records that the journal has lost.
+   */
+  async #indexBatch(): Promise<void> {
+    this.#waiting = undefined;
+    const moments = this.#pendingMoments;
+    const extents = this.#pendingExtents;
+    const end = this.#host.position();
+    const finished = this.#host.takeFinished();
+    this.#pendingMoments = [];
+    this.#pendingExtents = [];
+    try {
+      await this.#host.makeDurable();
+      const database = this.#map.database;
+      database.exec("BEGIN IMMEDIATE");
+      try {
+        await inTurns(this.#map.addExtents(extents));
+        this.#moments.add(moments);
+        this.recordSegments(finished);
+        this.#map.setState("indexed_seq", end.seq);
+        this.savePosition(end);
+        database.exec("COMMIT");
+      } catch (thrown) {
+        database.exec("ROLLBACK");
+        throw thrown;
+      }
+      this.#indexedSeq = end.seq;
+    } catch (thrown) {
+      this.#pendingMoments = moments.concat(this.#pendingMoments);
+      this.#pendingExtents = extents.concat(this.#pendingExtents);
+      this.#unrecorded.push(...finished);
+      throw thrown;
+    }
+  }
+
+  /** Lists finished segments in the map. To be called within a transaction. */
+  recordSegments(finished: readonly SealedSegment[]): void {
+    const insert = this.#map.statement(
+      "INSERT OR REPLACE INTO segments (segment, first_seq, last_seq, bytes) VALUES (?, ?, ?, ?)",
+    );
+    for (const sealed of this.#unrecorded.concat(finished)) {
+      insert.run(sealed.segment, sealed.firstSeq, sealed.lastSeq, sealed.bytes);
+    }
+    this.#unrecorded = [];
+  }
+
+  /** Keeps where the next start has to begin: at the older of what is indexed and what is durable in the primary. */
+  savePosition(indexed: ScanPosition): void {
+    const durable = this.#host.durable();
+    const from = durable.seq < indexed.seq ? durable : indexed;
+    this.#map.setState("scan_segment", from.place.segment);
+    this.#map.setState("scan_offset", from.place.offset);
+    this.#map.setState("scan_seq", from.seq);
+    this.#map.setState("durable_seq", durable.seq);
+  }
+}

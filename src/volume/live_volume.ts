@@ -1,0 +1,419 @@
+/**
+ * The live block device of a volume: every command goes to the journal first and to the primary later.
+ *
+ * The order of steps, and what breaks if two are swapped:
+ *
+ * 1. A command is appended to the journal and entered in the overlay, which live reads consult first.
+ * 2. `commit` hands the journal to the kernel. Only then may the host be answered: otherwise the death of this
+ *    process could take an acknowledged write with it.
+ * 3. The journal is synced.
+ * 4. The extents that the sync covered are applied to the primary. Before step 3 the kernel could put the primary's
+ *    page on storage and lose the journal's: after a power cut the primary would hold a write that history never saw.
+ * 5. The primary is synced. A FLUSH is answered here, and the redo position moves here: moved earlier, a power cut
+ *    could lose what step 4 had written while the next start no longer redoes it.
+ * 6. The recovery map learns of records that step 3 has covered, in batches, whenever it suits.
+ *
+ * Steps 3 and 4 are also taken {@linkcode APPLY_DELAY_MS} after the first change that waits for them.
+ *
+ * @module
+ */
+import { BLOCK_BYTES, type BlockDevice, type CommandOptions, type Extent } from "../base/block_device.ts";
+import { blockOf, blocksFor, checkRange, ZERO_BLOCK } from "../base/bytes.ts";
+import type { Clock } from "../base/clock.ts";
+import { VarveError } from "../base/errors.ts";
+import { inTurns, Queue } from "../base/turns.ts";
+import { MOMENT_KINDS } from "../catalog/packing.ts";
+import type { MapExtent, RecoveryMap } from "../catalog/recovery_map.ts";
+import {
+  extentsOf,
+  holeGeometry,
+  type JournalWriter,
+  type NewRecord,
+  RECORD_FUA,
+  RECORD_HEAD,
+  RECORD_TAIL,
+  type SegmentReader,
+} from "../journal/mod.ts";
+import { BATCH_RECORDS, Indexer, type ScanPosition } from "./indexer.ts";
+import { Overlay } from "./overlay.ts";
+import type { Primary } from "./primary.ts";
+
+/** How long a change waits at most until it is on its way to the primary, in milliseconds. */
+export const APPLY_DELAY_MS = 40;
+/** After so long without a full batch the map learns of what there is, in milliseconds. */
+const INDEX_DELAY_MS = 1000;
+/** Blocks in overlays above which a writer is asked to wait. */
+const OVERLAY_BLOCKS_MAX = 262_144;
+
+/** What a live volume is put together from; it takes over all of it. */
+export interface LiveVolumeParts {
+  /** The live bytes. */
+  readonly primary: Primary;
+  /** The writing end of the journal. */
+  readonly journal: JournalWriter;
+  /** The reading end. */
+  readonly segments: SegmentReader;
+  /** The recovery map. */
+  readonly map: RecoveryMap;
+  /** Tells the time. */
+  readonly clock: Clock;
+  /** Time of the last record, in microseconds. */
+  readonly lastTimeUs: number;
+  /** Told of failures in the background; the next call by a host meets them too. */
+  readonly onFailure: (error: VarveError) => void;
+}
+
+type CommandKind = "write" | "trim" | "zero" | "flush" | "mark";
+
+/** The live device. See the module's comment for the order of its work. */
+export class LiveVolume implements BlockDevice {
+  readonly sizeBytes: number;
+  readonly readOnly = false;
+  /** Brings records into the recovery map. */
+  readonly indexer: Indexer;
+  readonly #parts: LiveVolumeParts;
+  readonly #checkpoints = new Queue();
+  /** Oldest first; the last one takes new changes. */
+  #overlays: Overlay[] = [new Overlay()];
+  #lastTimeUs: number;
+  #durable: ScanPosition;
+  #nextCheckpoints: Partial<Record<"journal" | "apply" | "primary", Promise<void>>> = {};
+  #applyTimer: ReturnType<typeof setTimeout> | undefined;
+  #indexTimer: ReturnType<typeof setTimeout> | undefined;
+  #failure: VarveError | undefined;
+  #closed = false;
+
+  /** Begins with an empty overlay: everything in the journal is in the primary and durable. */
+  constructor(parts: LiveVolumeParts) {
+    this.#parts = parts;
+    this.sizeBytes = parts.primary.sizeBytes;
+    this.#lastTimeUs = parts.lastTimeUs;
+    this.#durable = this.#position();
+    this.indexer = new Indexer(parts.map, {
+      makeDurable: () => this.#makeDurable("journal"),
+      position: () => this.#position(),
+      durable: () => this.#durable,
+      takeFinished: () => parts.journal.takeFinished(),
+    });
+  }
+
+  /** Newest sequence. */
+  get lastSeq(): number {
+    return this.#parts.journal.lastSeq;
+  }
+
+  /** Time of the newest sequence, in microseconds. */
+  get lastTimeUs(): number {
+    return this.#lastTimeUs;
+  }
+
+  /** Newest sequence that survives power loss in the primary and in the history. */
+  get durableSeq(): number {
+    return this.#durable.seq;
+  }
+
+  #position(): ScanPosition {
+    return { seq: this.#parts.journal.lastSeq, place: this.#parts.journal.position };
+  }
+
+  read(offset: number, target: Uint8Array): void {
+    checkRange("read", offset, target.length, this.sizeBytes);
+    if (this.#overlays.every((overlay) => overlay.isEmpty)) {
+      this.#parts.primary.read(offset, target);
+      return;
+    }
+    const end = offset + target.length;
+    let at = offset;
+    while (at < end) {
+      const extent = this.#find(blockOf(at));
+      let until = Math.min(end, (blockOf(at) + 1) * BLOCK_BYTES);
+      while (until < end && this.#find(blockOf(until)) === extent) until = Math.min(end, until + BLOCK_BYTES);
+      const part = target.subarray(at - offset, until - offset);
+      if (extent === undefined) this.#parts.primary.read(at, part);
+      else if (extent.segment === 0) part.fill(0);
+      else this.#readJournal(extent, at, part);
+      at = until;
+    }
+  }
+
+  #find(block: number): MapExtent | undefined {
+    for (let i = this.#overlays.length - 1; i >= 0; i--) {
+      const extent = this.#overlays[i]?.find(block);
+      if (extent !== undefined) return extent;
+    }
+    return undefined;
+  }
+
+  #readJournal(extent: MapExtent, offset: number, target: Uint8Array): void {
+    this.commit();
+    const firstBlock = blockOf(offset);
+    const blockCount = blocksFor(offset + target.length) - firstBlock;
+    const aligned = offset % BLOCK_BYTES === 0 && target.length === blockCount * BLOCK_BYTES;
+    const bytes = aligned ? target : new Uint8Array(blockCount * BLOCK_BYTES);
+    this.#parts.segments.readBlocks({
+      segment: extent.segment,
+      recordOffset: extent.recordOffset,
+      payloadBlock: extent.payloadBlock + (firstBlock - extent.firstBlock),
+      blockCount,
+      seq: extent.seq,
+    }, bytes);
+    if (aligned) return;
+    const from = offset - firstBlock * BLOCK_BYTES;
+    target.set(bytes.subarray(from, from + target.length));
+  }
+
+  /** A whole block as it is now; beyond the end of the volume it is padded with zeroes. */
+  #readBlock(block: number): Uint8Array {
+    const bytes = new Uint8Array(BLOCK_BYTES);
+    const start = block * BLOCK_BYTES;
+    this.read(start, bytes.subarray(0, Math.min(BLOCK_BYTES, this.sizeBytes - start)));
+    return bytes;
+  }
+
+  write(offset: number, data: Uint8Array, options: CommandOptions = {}): void {
+    this.#checkCommand("write", offset, data.length);
+    if (data.length === 0) return;
+    const firstBlock = blockOf(offset);
+    const end = offset + data.length;
+    const payload: Uint8Array[] = [];
+    let at = offset;
+    while (at < end) {
+      const block = blockOf(at);
+      const whole = at % BLOCK_BYTES === 0 ? Math.floor((end - at) / BLOCK_BYTES) * BLOCK_BYTES : 0;
+      if (whole > 0) {
+        payload.push(data.subarray(at - offset, at - offset + whole));
+        at += whole;
+        continue;
+      }
+      // A part of a block: widened with what is there, so that every version of a block is whole.
+      const bytes = this.#readBlock(block);
+      const count = Math.min(end, (block + 1) * BLOCK_BYTES) - at;
+      bytes.set(data.subarray(at - offset, at - offset + count), at - block * BLOCK_BYTES);
+      payload.push(bytes);
+      at += count;
+    }
+    this.#capture("write", 0, offset, data.length, firstBlock, options, payload);
+  }
+
+  trim(offset: number, length: number, options: CommandOptions = {}): void {
+    this.#makeHole("trim", offset, length, options);
+  }
+
+  zero(offset: number, length: number, options: CommandOptions = {}): void {
+    this.#makeHole("zero", offset, length, options);
+  }
+
+  #makeHole(kind: "trim" | "zero", offset: number, length: number, options: CommandOptions): void {
+    this.#checkCommand(kind, offset, length);
+    if (length === 0) return;
+    const geometry = holeGeometry(offset, length, this.sizeBytes);
+    const end = offset + length;
+    const payload: Uint8Array[] = [];
+    if (geometry.head) {
+      const block = blockOf(offset);
+      const bytes = this.#readBlock(block);
+      bytes.fill(0, offset - block * BLOCK_BYTES, Math.min(BLOCK_BYTES, end - block * BLOCK_BYTES));
+      payload.push(bytes);
+    }
+    if (geometry.tail) {
+      const block = blockOf(end);
+      const bytes = this.#readBlock(block);
+      bytes.set(ZERO_BLOCK.subarray(0, end - block * BLOCK_BYTES));
+      payload.push(bytes);
+    }
+    const flags = (geometry.head ? RECORD_HEAD : 0) | (geometry.tail ? RECORD_TAIL : 0);
+    this.#capture(kind, flags, offset, length, geometry.firstBlock, options, payload);
+  }
+
+  #checkCommand(kind: CommandKind, offset: number, length: number): void {
+    checkRange(kind, offset, length, this.sizeBytes);
+    if (this.#closed) throw new VarveError("conflict", `${kind}: the volume is closed`);
+    if (this.#failure !== undefined && this.#overlayBlocks() > OVERLAY_BLOCKS_MAX) throw this.#failure;
+  }
+
+  #overlayBlocks(): number {
+    return this.#overlays.reduce((sum, overlay) => sum + overlay.blockCount, 0);
+  }
+
+  #capture(
+    kind: CommandKind,
+    flags: number,
+    offset: number,
+    length: number,
+    firstBlock: number,
+    options: CommandOptions,
+    payload: Uint8Array[],
+  ): void {
+    // Strictly ascending, so that a time names exactly one sequence.
+    let timeUs = Math.max(this.#parts.clock.nowUs(), this.#lastTimeUs + 1);
+    // A mark is the last thing in its millisecond, so that a time with three digits names it exactly.
+    if (kind === "mark") timeUs += 999 - timeUs % 1000;
+    const record: NewRecord = {
+      kind,
+      flags: flags | (options.fua ? RECORD_FUA : 0),
+      seq: this.lastSeq + 1,
+      timeUs,
+      offset,
+      length,
+      firstBlock,
+      client: options.client ?? 0,
+    };
+    const place = this.#parts.journal.append(record, ...payload);
+    this.#lastTimeUs = record.timeUs;
+    const payloadBytes = payload.reduce((sum, part) => sum + part.length, 0);
+    const extents = extentsOf({ ...record, payloadBytes }).map((extent): MapExtent => ({
+      seq: record.seq,
+      firstBlock: extent.firstBlock,
+      blockCount: extent.blockCount,
+      segment: extent.payloadBlock < 0 ? 0 : place.segment,
+      recordOffset: extent.payloadBlock < 0 ? 0 : place.offset,
+      payloadBlock: Math.max(0, extent.payloadBlock),
+    }));
+    const overlay = this.#overlays.at(-1);
+    for (const extent of extents) overlay?.add(extent);
+    const momentKind = kind === "flush" ? "flush" : kind === "mark" ? "mark" : "change";
+    this.indexer.add({ seq: record.seq, timeUs: record.timeUs, kind: MOMENT_KINDS[momentKind] }, extents);
+    this.#schedule();
+  }
+
+  #schedule(): void {
+    this.#applyTimer ??= setTimeout(() => {
+      this.#applyTimer = undefined;
+      this.#inBackground(this.#makeDurable("apply"));
+    }, APPLY_DELAY_MS);
+    if (this.indexer.pendingRecords >= BATCH_RECORDS) this.#index();
+    else this.#indexTimer ??= setTimeout(() => this.#index(), INDEX_DELAY_MS);
+  }
+
+  #index(): void {
+    clearTimeout(this.#indexTimer);
+    this.#indexTimer = undefined;
+    this.#inBackground(this.#makeDurable("primary").then(() => this.indexer.upTo(this.lastSeq)));
+  }
+
+  #inBackground(work: Promise<void>): void {
+    work.then(() => this.#failure = undefined, (thrown) => {
+      this.#failure = VarveError.from(thrown, "keep the volume durable");
+      this.#parts.onFailure(this.#failure);
+      if (!this.#closed) this.#schedule();
+    });
+  }
+
+  commit(): void {
+    this.#parts.journal.commit();
+  }
+
+  /** Resolves when the host may send more without memory growing beyond its budget. */
+  async pressure(): Promise<void> {
+    if (this.#overlayBlocks() > OVERLAY_BLOCKS_MAX) await this.#makeDurable("apply");
+  }
+
+  async flush(options: CommandOptions = {}): Promise<void> {
+    this.#checkCommand("flush", 0, 0);
+    this.#capture("flush", 0, 0, 0, 0, options, []);
+    await this.#makeDurable("primary");
+  }
+
+  async sync(): Promise<void> {
+    await this.#makeDurable("primary");
+  }
+
+  /** Names this moment: resolves with its sequence and time when the mark is durable. */
+  async mark(text: string): Promise<{ seq: number; timeUs: number }> {
+    this.#checkCommand("mark", 0, 0);
+    this.#capture("mark", 0, 0, 0, 0, {}, [new TextEncoder().encode(text)]);
+    const moment = { seq: this.lastSeq, timeUs: this.#lastTimeUs };
+    await this.#makeDurable("journal");
+    return moment;
+  }
+
+  /** Keeps a description in the journal that takes no sequence of its own; resolves when it is durable. */
+  async describe(text: string): Promise<void> {
+    this.#parts.journal.append({
+      kind: "meta",
+      flags: 0,
+      seq: this.lastSeq,
+      timeUs: this.#lastTimeUs,
+      offset: 0,
+      length: 0,
+      firstBlock: 0,
+      client: 0,
+    }, new TextEncoder().encode(text));
+    await this.#makeDurable("journal");
+  }
+
+  /**
+   * Takes the steps of the module's comment up to the one named, for everything captured before the call.
+   * Calls that wait for the same step share it.
+   */
+  #makeDurable(step: "journal" | "apply" | "primary"): Promise<void> {
+    let next = this.#nextCheckpoints[step];
+    if (next === undefined) {
+      next = this.#checkpoints.run(() => {
+        delete this.#nextCheckpoints[step];
+        return this.#checkpoint(step);
+      });
+      this.#nextCheckpoints[step] = next;
+    }
+    return next;
+  }
+
+  async #checkpoint(step: "journal" | "apply" | "primary"): Promise<void> {
+    const end = this.#position();
+    const covered = this.#overlays.length;
+    if (!this.#overlays.at(-1)?.isEmpty) this.#overlays.push(new Overlay());
+    const overlays = this.#overlays.slice(0, covered);
+    await this.#parts.journal.sync();
+    if (step === "journal") return;
+    for (const overlay of overlays) {
+      await inTurns(this.#apply(overlay));
+      if (overlay !== this.#overlays.at(-1)) {
+        this.#overlays = this.#overlays.filter((other) => other !== overlay);
+      }
+    }
+    if (step === "apply") return;
+    await this.#parts.primary.sync();
+    this.#durable = end;
+  }
+
+  *#apply(overlay: Overlay): Generator<void> {
+    for (const [index, extent] of overlay.extents.entries()) {
+      if (overlay.isReplaced(index)) continue;
+      yield* this.#parts.primary.apply(extent, this.#parts.segments);
+      yield;
+    }
+  }
+
+  extents(offset: number, length: number): Extent[] {
+    checkRange("map", offset, length, this.sizeBytes);
+    return length === 0 ? [] : [{ offset, length, kind: "data" }];
+  }
+
+  /** Makes everything durable, indexes it and closes the parts. Safe to call after a failure. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    clearTimeout(this.#applyTimer);
+    clearTimeout(this.#indexTimer);
+    const { journal, map, primary, segments } = this.#parts;
+    try {
+      await this.#makeDurable("primary");
+      await this.indexer.upTo(this.lastSeq);
+      await journal.close();
+      await this.indexer.queue.run(() => {
+        map.transaction(() => {
+          this.indexer.recordSegments(journal.takeFinished());
+          this.indexer.savePosition(this.#position());
+        });
+        return Promise.resolve();
+      });
+    } finally {
+      await this.#checkpoints.idle();
+      await this.indexer.queue.idle();
+      await journal.close().catch(() => {});
+      segments.close();
+      primary.close();
+      map.close();
+    }
+  }
+}

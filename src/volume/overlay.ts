@@ -1,0 +1,57 @@
+/**
+ * What has been captured but is not yet in the primary: the newest place of each block, in the journal.
+ *
+ * @module
+ */
+import type { MapExtent } from "../catalog/recovery_map.ts";
+
+/** Holes up to this many blocks are entered block by block; wider ones are few and searched in turn. */
+const NARROW_BLOCKS_MAX = 1024;
+
+/** Extents in the order of their sequences, with a look-up by block. */
+export class Overlay {
+  /** The extents, in order. A segment of 0 is a hole. */
+  readonly extents: MapExtent[] = [];
+  readonly #newest = new Map<number, number>();
+  readonly #wide: number[] = [];
+
+  /** Whether there is nothing in it. */
+  get isEmpty(): boolean {
+    return this.extents.length === 0;
+  }
+
+  /** Number of blocks entered one by one: a measure of the memory taken. */
+  get blockCount(): number {
+    return this.#newest.size;
+  }
+
+  /** Adds an extent that is newer than all before it. */
+  add(extent: MapExtent): void {
+    const index = this.extents.push(extent) - 1;
+    if (extent.segment === 0 && extent.blockCount > NARROW_BLOCKS_MAX) {
+      this.#wide.push(index);
+      return;
+    }
+    const end = extent.firstBlock + extent.blockCount;
+    for (let block = extent.firstBlock; block < end; block++) this.#newest.set(block, index);
+  }
+
+  /** The newest extent over a block, or `undefined`. */
+  find(block: number): MapExtent | undefined {
+    let newest = this.#newest.get(block) ?? -1;
+    for (const index of this.#wide) {
+      const hole = this.extents[index];
+      if (
+        index > newest && hole !== undefined && hole.firstBlock <= block &&
+        block < hole.firstBlock + hole.blockCount
+      ) newest = index;
+    }
+    return this.extents[newest];
+  }
+
+  /** Whether a later extent has replaced the only block of this one. */
+  isReplaced(index: number): boolean {
+    const extent = this.extents[index];
+    return extent?.blockCount === 1 && this.#newest.get(extent.firstBlock) !== index;
+  }
+}

@@ -1,0 +1,80 @@
+/**
+ * The live bytes of a volume: a file or a block device that hosts' writes end up in.
+ *
+ * @module
+ */
+import { BLOCK_BYTES } from "../base/block_device.ts";
+import { VarveError } from "../base/errors.ts";
+import type { MapExtent } from "../catalog/recovery_map.ts";
+import type { DiskFile } from "../disk/mod.ts";
+import type { SegmentReader } from "../journal/mod.ts";
+
+/** Most bytes moved between two looks at other work. */
+const SLICE_BYTES = 1 << 20;
+
+/** A primary of a fixed size. */
+export class Primary {
+  /** Size of the volume; the file is at least as long. */
+  readonly sizeBytes: number;
+  readonly #file: DiskFile;
+
+  /** Takes over `file`, which is closed with the primary. */
+  constructor(file: DiskFile, sizeBytes: number) {
+    this.#file = file;
+    this.sizeBytes = sizeBytes;
+  }
+
+  /** Fills `target` from `offset`. A primary that has become too short is an error, never zeroes. */
+  read(offset: number, target: Uint8Array): void {
+    const got = this.#file.read(offset, target);
+    if (got !== target.length) {
+      throw new VarveError(
+        "io",
+        `read ${target.length} bytes at ${offset} of the primary ${this.#file.path}: it ends after ${got} of them`,
+        { hint: "Something else has shortened the primary; recover the volume from its history." },
+      );
+    }
+  }
+
+  /**
+   * Brings one extent from the journal to the primary. The bytes are proved right first.
+   * Yields after each slice.
+   */
+  *apply(extent: MapExtent, segments: SegmentReader): Generator<void> {
+    const start = extent.firstBlock * BLOCK_BYTES;
+    if (extent.segment === 0) {
+      this.#file.discard(start, Math.min(extent.blockCount * BLOCK_BYTES, this.sizeBytes - start));
+      return;
+    }
+    const sliceBlocks = SLICE_BYTES / BLOCK_BYTES;
+    for (let done = 0; done < extent.blockCount; done += sliceBlocks) {
+      const blockCount = Math.min(sliceBlocks, extent.blockCount - done);
+      const bytes = new Uint8Array(blockCount * BLOCK_BYTES);
+      segments.readBlocks({
+        segment: extent.segment,
+        recordOffset: extent.recordOffset,
+        payloadBlock: extent.payloadBlock + done,
+        blockCount,
+        seq: extent.seq,
+      }, bytes);
+      const at = start + done * BLOCK_BYTES;
+      this.#file.write(at, bytes.subarray(0, Math.min(bytes.length, this.sizeBytes - at)));
+      yield;
+    }
+  }
+
+  /** The first byte at or after `offset` that is of that kind, as the storage tells it. */
+  seek(offset: number, kind: "data" | "hole"): number | undefined {
+    return this.#file.seek(offset, kind);
+  }
+
+  /** Resolves when everything applied before the call survives power loss. */
+  sync(): Promise<void> {
+    return this.#file.sync();
+  }
+
+  /** Closes the file. */
+  close(): void {
+    this.#file.close();
+  }
+}

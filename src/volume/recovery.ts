@@ -1,0 +1,235 @@
+/**
+ * What happens when a volume is opened again: the end of its journal is found, a torn tail dropped, and what the
+ * primary and the recovery map may have missed is brought to them.
+ *
+ * The order of steps, and what breaks if two are swapped:
+ * 1. Records are read from the saved position on, each proved whole, until the first that is not.
+ * 2. A torn tail is cut off and what is left is synced. Were the redo first, the primary could hold a write whose
+ *    record is lost at the next power cut.
+ * 3. The records are redone on the primary, in order, and the primary is synced. Redoing twice does no harm.
+ * 4. The recovery map learns of them and the position moves. Were it moved before step 3, a crash in between
+ *    would leave the primary behind for ever.
+ *
+ * The work is bounded by what was captured since the last batch was indexed, not by the length of the history.
+ *
+ * @module
+ */
+import path from "node:path";
+import { VarveError } from "../base/errors.ts";
+import { inTurns } from "../base/turns.ts";
+import { Moments } from "../catalog/moments.ts";
+import { MOMENT_KINDS, type PackedMoment } from "../catalog/packing.ts";
+import type { MapExtent, RecoveryMap } from "../catalog/recovery_map.ts";
+import type { Disk } from "../disk/mod.ts";
+import {
+  extentsOf,
+  isCommand,
+  parseSegmentFileName,
+  type ScannedRecord,
+  SEGMENT_COMPACTED,
+  SEGMENT_HEADER_BYTES,
+  segmentFileName,
+  type SegmentReader,
+} from "../journal/mod.ts";
+import type { Primary } from "./primary.ts";
+
+/** What recovery works on. */
+export interface RecoveryParts {
+  /** Where the segments are. */
+  readonly directory: string;
+  /** 32 hexadecimal digits; a segment of another volume is refused. */
+  readonly volumeId: string;
+  /** The volume's storage. */
+  readonly disk: Disk;
+  /** The reading end of the journal. */
+  readonly segments: SegmentReader;
+  /** The recovery map. */
+  readonly map: RecoveryMap;
+  /** The live bytes, or `undefined` when they are gone: then history is opened without them. */
+  readonly primary: Primary | undefined;
+  /** Told of every mark and meta record that is met, in order; it may have been told before. */
+  readonly onText: (record: ScannedRecord) => void;
+}
+
+/** How the journal goes on. */
+export interface RecoveredJournal {
+  /** Last sequence in it. */
+  readonly lastSeq: number;
+  /** Time of that sequence, in microseconds. */
+  readonly lastTimeUs: number;
+  /** Number for the next segment. */
+  readonly nextSegment: number;
+  /** Bytes of torn tail that were dropped. */
+  readonly droppedBytes: number;
+  /** Commands that were redone on the primary. */
+  readonly redoneCommands: number;
+}
+
+interface Tail {
+  lastSeq: number;
+  lastTimeUs: number;
+  droppedBytes: number;
+  readonly moments: PackedMoment[];
+  readonly extents: MapExtent[];
+  readonly sealed: { segment: number; bytes: number; firstSeq: number; lastSeq: number }[];
+}
+
+/** Brings a volume to the state of its last whole record. Throws `damaged` when durable records are missing. */
+export async function recoverVolume(parts: RecoveryParts): Promise<RecoveredJournal> {
+  const { map, segments, disk, directory } = parts;
+  removeLeftovers(parts);
+  const numbers = segmentNumbers(disk, directory);
+  const indexedSeq = map.getState("indexed_seq", 0);
+  const durableSeq = map.getState("durable_seq", 0);
+  const tail = readTail(parts, numbers);
+  if (tail.lastSeq < Math.max(indexedSeq, durableSeq)) {
+    throw new VarveError(
+      "damaged",
+      `open the journal in ${directory}: it ends at sequence ${tail.lastSeq}, but ${
+        Math.max(indexedSeq, durableSeq)
+      } was durable`,
+      { hint: "Segment files are missing or damaged. Bring them back from a copy, or run varve rebuild." },
+    );
+  }
+  for (const sealed of tail.sealed) {
+    const file = disk.open(path.join(directory, segmentFileName(sealed.segment)), { mode: "write" });
+    await file.sync();
+    file.close();
+  }
+  await disk.syncDirectory(directory);
+
+  if (parts.primary !== undefined) {
+    await inTurns(redo(tail.extents.filter((extent) => extent.seq > durableSeq), parts.primary, segments));
+    await parts.primary.sync();
+  }
+
+  const nextSegment = Math.max(map.getState("scan_segment", 1), (numbers.at(-1) ?? 0) + 1);
+  map.transaction(() => {
+    for (const _ of map.addExtents(tail.extents.filter((extent) => extent.seq > indexedSeq)));
+    new Moments(map).add(tail.moments.filter((moment) => moment.seq > indexedSeq));
+    for (const sealed of tail.sealed) {
+      map.statement(
+        "INSERT OR REPLACE INTO segments (segment, first_seq, last_seq, bytes) VALUES (?, ?, ?, ?)",
+      ).run(sealed.segment, sealed.firstSeq, sealed.lastSeq, sealed.bytes);
+    }
+    map.setState("indexed_seq", tail.lastSeq);
+    if (parts.primary === undefined) return;
+    map.setState("durable_seq", tail.lastSeq);
+    map.setState("scan_seq", tail.lastSeq);
+    map.setState("scan_segment", nextSegment);
+    map.setState("scan_offset", SEGMENT_HEADER_BYTES);
+  });
+  return {
+    lastSeq: tail.lastSeq,
+    lastTimeUs: tail.lastTimeUs,
+    nextSegment,
+    droppedBytes: tail.droppedBytes,
+    redoneCommands: tail.moments.length,
+  };
+}
+
+/** Numbers of the segments in a folder, ascending. */
+export function segmentNumbers(disk: Disk, directory: string): number[] {
+  return disk.list(directory).flatMap((name) => parseSegmentFileName(name) ?? []);
+}
+
+/** Finishes a compaction that a crash interrupted: exactly one of old and new segments is known to the map. */
+function removeLeftovers({ map, segments, disk, directory }: RecoveryParts): void {
+  for (const name of disk.list(directory)) {
+    if (name.endsWith(".tmp")) disk.remove(path.join(directory, name));
+  }
+  const known = new Map(
+    map.statement("SELECT segment, retired FROM segments").all().map((row) => [
+      Number(row["segment"]),
+      Number(row["retired"]) === 1,
+    ]),
+  );
+  for (const segment of segmentNumbers(disk, directory)) {
+    const retired = known.get(segment);
+    const abandoned = retired === undefined &&
+      ((segments.header(segment)?.flags ?? 0) & SEGMENT_COMPACTED) !== 0;
+    if (retired || abandoned) {
+      segments.forget(segment);
+      disk.remove(path.join(directory, segmentFileName(segment)));
+    }
+  }
+  map.statement("DELETE FROM segments WHERE retired = 1").run();
+}
+
+function readTail(parts: RecoveryParts, numbers: readonly number[]): Tail {
+  const { map, segments, disk, directory } = parts;
+  const scanSegment = map.getState("scan_segment", 1);
+  const newest = new Moments(map).newest();
+  const tail: Tail = {
+    lastSeq: map.getState("scan_seq", 0),
+    lastTimeUs: newest?.timeUs ?? 0,
+    droppedBytes: 0,
+    moments: [],
+    extents: [],
+    sealed: [],
+  };
+  const waiting = numbers.filter((number) => number >= scanSegment);
+  let broken = false;
+  for (const segment of waiting) {
+    const place = path.join(directory, segmentFileName(segment));
+    const header = segments.header(segment);
+    if (header !== undefined && (header.flags & SEGMENT_COMPACTED) !== 0) continue;
+    const follows = header !== undefined && header.volumeId === parts.volumeId &&
+      header.segment === segment &&
+      (segment === scanSegment ? header.previousSeq <= tail.lastSeq : header.previousSeq === tail.lastSeq);
+    if (broken || !follows) {
+      // Nothing behind a break was ever acknowledged as durable. It is set aside, not destroyed.
+      broken = true;
+      tail.droppedBytes += disk.stat(place)?.sizeBytes ?? 0;
+      segments.forget(segment);
+      disk.rename(place, `${place}.dropped`);
+      continue;
+    }
+    const from = segment === scanSegment ? map.getState("scan_offset", 0) : 0;
+    const { validBytes, fileBytes } = segments.scan(segment, from, (record) => {
+      const { kind, seq } = record.header;
+      if (isCommand(kind) && seq !== tail.lastSeq + 1) return false;
+      take(record, segment, tail, parts.onText);
+      return true;
+    });
+    if (validBytes < fileBytes) {
+      broken = true;
+      tail.droppedBytes += fileBytes - validBytes;
+      segments.forget(segment);
+      const file = disk.open(place, { mode: "write" });
+      file.truncate(validBytes);
+      file.close();
+    }
+    tail.sealed.push({ segment, bytes: validBytes, firstSeq: header.previousSeq + 1, lastSeq: tail.lastSeq });
+  }
+  return tail;
+}
+
+function take(
+  { header, offset, text }: ScannedRecord,
+  segment: number,
+  tail: Tail,
+  onText: (record: ScannedRecord) => void,
+): void {
+  if (text !== undefined) onText({ header, offset, text });
+  if (!isCommand(header.kind)) return;
+  tail.lastSeq = header.seq;
+  tail.lastTimeUs = header.timeUs;
+  const kind = header.kind === "flush" ? "flush" : header.kind === "mark" ? "mark" : "change";
+  tail.moments.push({ seq: header.seq, timeUs: header.timeUs, kind: MOMENT_KINDS[kind] });
+  for (const extent of extentsOf(header)) {
+    const hole = extent.payloadBlock < 0;
+    tail.extents.push({
+      seq: header.seq,
+      firstBlock: extent.firstBlock,
+      blockCount: extent.blockCount,
+      segment: hole ? 0 : segment,
+      recordOffset: hole ? 0 : offset,
+      payloadBlock: Math.max(0, extent.payloadBlock),
+    });
+  }
+}
+
+function* redo(extents: readonly MapExtent[], primary: Primary, segments: SegmentReader): Generator<void> {
+  for (const extent of extents) yield* primary.apply(extent, segments);
+}

@@ -1,0 +1,328 @@
+/**
+ * One protected volume: its live device, its history, and its life from creation to deletion.
+ *
+ * @module
+ */
+import path from "node:path";
+import type { BlockDevice } from "../base/block_device.ts";
+import type { Clock } from "../base/clock.ts";
+import { VarveError } from "../base/errors.ts";
+import type { MarkRow, VolumeRow } from "../catalog/catalog.ts";
+import { type KeptMoment, Moments } from "../catalog/moments.ts";
+import { MOMENT_KINDS } from "../catalog/packing.ts";
+import { RecoveryMap } from "../catalog/recovery_map.ts";
+import type { Disk } from "../disk/mod.ts";
+import { JournalWriter, type ScannedRecord, SegmentReader } from "../journal/mod.ts";
+import { VOLUME_FILES } from "../timeline/past.ts";
+import { RegionCache, View } from "../timeline/view.ts";
+import { copyBaseline } from "./baseline.ts";
+import { LiveVolume } from "./live_volume.ts";
+import { Primary } from "./primary.ts";
+import { type RecoveredJournal, recoverVolume } from "./recovery.ts";
+
+/** Size at which a segment is finished and the next begun, in bytes. */
+export const SEGMENT_BYTES = 64 * 1024 * 1024;
+
+/** What marks and meta records in the journal say about a volume, as JSON. */
+export type JournalText =
+  | { type: "mark"; name: string; pinned: boolean; note?: string }
+  | { type: "mark-changed"; name: string; pinned: boolean; note?: string }
+  | { type: "mark-deleted"; name: string }
+  | { type: "policy"; policy: unknown }
+  | { type: "thinned"; horizonSeq: number; kept: KeptMoment[] }
+  | { type: "compaction"; replaces: number[] }
+  | { type: "volume"; volume: VolumeRow; marks: MarkRow[] };
+
+/** What a volume needs from around it. */
+export interface VolumeSurroundings {
+  /** Storage. */
+  readonly disk: Disk;
+  /** Time. */
+  readonly clock: Clock;
+  /** The volume's folder. */
+  readonly directory: string;
+  /** The volume as the catalogue has it now; every new segment repeats it. */
+  readonly describe: () => { volume: VolumeRow; marks: MarkRow[] };
+  /** Told what marks and meta records found at the start say, in order; it may have been told before. */
+  readonly onText: (text: JournalText, record: ScannedRecord) => void;
+  /** Told of failures in the background. */
+  readonly onFailure: (error: VarveError) => void;
+}
+
+/** Prepares the folder and the primary of a new volume. The caller enters it in the catalogue afterwards. */
+export async function prepareVolume(
+  row: VolumeRow,
+  options: { disk: Disk; directory: string; adopt: boolean },
+): Promise<void> {
+  const { disk, directory } = options;
+  disk.makeDirectory(path.join(directory, VOLUME_FILES.segments));
+  if (!options.adopt) {
+    const file = disk.open(row.primaryPath, { mode: "create-new" });
+    try {
+      file.truncate(row.sizeBytes);
+      await file.sync();
+    } finally {
+      file.close();
+    }
+    await disk.syncDirectory(path.dirname(row.primaryPath));
+  }
+  const map = new RecoveryMap(path.join(directory, VOLUME_FILES.map));
+  try {
+    map.transaction(() => {
+      new Moments(map).add([{ seq: 0, timeUs: row.createdUs, kind: MOMENT_KINDS.created }]);
+      map.setState("baseline_bytes", options.adopt ? 0 : row.sizeBytes);
+    });
+  } finally {
+    map.close();
+  }
+}
+
+/** A volume that is open. */
+export class Volume {
+  /** 32 hexadecimal digits. */
+  readonly id: string;
+  /** Size in bytes. */
+  readonly sizeBytes: number;
+  /** The volume's folder. */
+  readonly directory: string;
+  /** Its recovery map. */
+  readonly map: RecoveryMap;
+  /** Its moments. */
+  readonly moments: Moments;
+  /** The reading end of its journal. */
+  readonly segments: SegmentReader;
+  /** The writing end, or `undefined` when the volume has failed. */
+  readonly journal: JournalWriter | undefined;
+  /** What recovery did when the volume was opened. */
+  readonly recovered: RecoveredJournal;
+  /** Why the live device cannot be used, or `undefined`. History can be read all the same. */
+  readonly failure: VarveError | undefined;
+  readonly #regions: RegionCache;
+  readonly #primary: Primary | undefined;
+  readonly #createdUs: number;
+  readonly #clock: Clock;
+  readonly #onFailure: (error: VarveError) => void;
+  readonly #stop = new AbortController();
+  #live: LiveVolume | undefined;
+  #baselineBytes: number;
+  #baselineRun: Promise<void> | undefined;
+
+  private constructor(
+    row: VolumeRow,
+    parts: {
+      surroundings: VolumeSurroundings;
+      map: RecoveryMap;
+      segments: SegmentReader;
+      journal: JournalWriter | undefined;
+      primary: Primary | undefined;
+      recovered: RecoveredJournal;
+      failure: VarveError | undefined;
+    },
+  ) {
+    this.id = row.id;
+    this.sizeBytes = row.sizeBytes;
+    this.directory = parts.surroundings.directory;
+    this.map = parts.map;
+    this.moments = new Moments(parts.map);
+    this.segments = parts.segments;
+    this.journal = parts.journal;
+    this.recovered = parts.recovered;
+    this.failure = parts.failure;
+    this.#regions = new RegionCache(parts.map);
+    this.#primary = parts.primary;
+    this.#createdUs = row.createdUs;
+    this.#clock = parts.surroundings.clock;
+    this.#onFailure = parts.surroundings.onFailure;
+    this.#baselineBytes = parts.map.getState("baseline_bytes", row.sizeBytes);
+    if (this.baselineComplete) this.#goLive();
+  }
+
+  /**
+   * Opens a volume and brings it to the state of its last whole record. A primary that is missing or too short does
+   * not keep its history from being opened: then `failure` tells why there is no live device.
+   */
+  static async open(row: VolumeRow, surroundings: VolumeSurroundings): Promise<Volume> {
+    const { disk, directory, clock } = surroundings;
+    const segmentsDirectory = path.join(directory, VOLUME_FILES.segments);
+    const map = new RecoveryMap(path.join(directory, VOLUME_FILES.map));
+    const segments = new SegmentReader(disk, segmentsDirectory);
+    let primary: Primary | undefined;
+    try {
+      let failure: VarveError | undefined;
+      try {
+        primary = openPrimary(row, disk);
+      } catch (thrown) {
+        failure = VarveError.from(thrown, "open the primary");
+      }
+      const recovered = await recoverVolume({
+        directory: segmentsDirectory,
+        volumeId: row.id,
+        disk,
+        segments,
+        map,
+        primary,
+        onText: (record) => {
+          const text = JSON.parse(record.text ?? "null") as JournalText;
+          if (text.type !== "volume") surroundings.onText(text, record);
+        },
+      });
+      const journal = primary === undefined ? undefined : new JournalWriter(disk, {
+        directory: segmentsDirectory,
+        volumeId: row.id,
+        nextSegment: recovered.nextSegment,
+        lastSeq: recovered.lastSeq,
+        segmentBytes: SEGMENT_BYTES,
+        clock,
+        describe: () => JSON.stringify({ type: "volume", ...surroundings.describe() } satisfies JournalText),
+      });
+      return new Volume(row, { surroundings, map, segments, journal, primary, recovered, failure });
+    } catch (thrown) {
+      segments.close();
+      map.close();
+      primary?.close();
+      throw thrown;
+    }
+  }
+
+  #goLive(): void {
+    if (this.#primary === undefined || this.journal === undefined) return;
+    this.#live = new LiveVolume({
+      primary: this.#primary,
+      journal: this.journal,
+      segments: this.segments,
+      map: this.map,
+      clock: this.#clock,
+      lastTimeUs: Math.max(this.recovered.lastTimeUs, this.#createdUs),
+      onFailure: this.#onFailure,
+    });
+  }
+
+  /** Whether history holds a copy of everything that an adopted primary held. */
+  get baselineComplete(): boolean {
+    return this.#baselineBytes >= this.sizeBytes;
+  }
+
+  /** Bytes of the primary that have a copy in history, or never held anything. */
+  get baselineBytes(): number {
+    return this.#baselineBytes;
+  }
+
+  /** The live device; throws while the baseline is being copied and when the primary has failed. */
+  get live(): LiveVolume {
+    if (this.#live !== undefined) return this.#live;
+    if (this.failure !== undefined) throw this.failure;
+    throw new VarveError(
+      "conflict",
+      `use the live volume: its first copy is not complete yet (${this.#baselineBytes} of ${this.sizeBytes} bytes)`,
+      { hint: "Wait until varve volume show reports the state ready." },
+    );
+  }
+
+  /** Whether there is a live device. */
+  get isLive(): boolean {
+    return this.#live !== undefined;
+  }
+
+  /** Newest sequence. */
+  get lastSeq(): number {
+    return this.#live?.lastSeq ?? this.recovered.lastSeq;
+  }
+
+  /** Time of the newest sequence, in microseconds. */
+  get lastTimeUs(): number {
+    return this.#live?.lastTimeUs ?? Math.max(this.recovered.lastTimeUs, this.#createdUs);
+  }
+
+  /** Newest sequence durable in the primary and in the history. */
+  get durableSeq(): number {
+    return this.#live?.durableSeq ?? this.map.getState("durable_seq", 0);
+  }
+
+  /** Newest sequence in the recovery map. */
+  get indexedSeq(): number {
+    return this.#live?.indexer.indexedSeq ?? this.map.getState("indexed_seq", 0);
+  }
+
+  /** Copies the first copy of an adopted disk to its end; resolves when the volume is live, or was closed. */
+  completeBaseline(): Promise<void> {
+    return this.#baselineRun ??= this.#copyBaseline();
+  }
+
+  async #copyBaseline(): Promise<void> {
+    const { journal } = this;
+    if (this.baselineComplete || this.#primary === undefined || journal === undefined) return;
+    const complete = await copyBaseline({
+      primary: this.#primary,
+      journal,
+      map: this.map,
+      timeUs: this.#createdUs,
+      onProgress: (doneBytes) => this.#baselineBytes = Math.min(doneBytes, this.sizeBytes - 1),
+      signal: this.#stop.signal,
+    });
+    if (!complete) return;
+    this.#baselineBytes = this.sizeBytes;
+    this.#goLive();
+  }
+
+  /** Resolves when the recovery map covers everything captured before the call. */
+  async settle(): Promise<void> {
+    await this.#live?.indexer.upTo(this.#live.lastSeq);
+  }
+
+  /** Runs work on the recovery map when no batch is being indexed. */
+  async exclusively<T>(work: () => Promise<T>): Promise<T> {
+    return await this.live.indexer.queue.run(work);
+  }
+
+  /** The volume as of a sequence; resolves when the map covers it. Its bytes never change. */
+  async view(seq: number): Promise<BlockDevice> {
+    await this.#live?.indexer.upTo(seq);
+    return new View({ regions: this.#regions, segments: this.segments }, seq, this.sizeBytes);
+  }
+
+  /** Forgets resolved regions: compaction has moved bytes. */
+  forgetRegions(): void {
+    this.#regions.clear();
+  }
+
+  /** Bytes that history takes: segments and maps. */
+  historyBytes(disk: Disk): number {
+    const directory = path.join(this.directory, VOLUME_FILES.segments);
+    const places = disk.list(directory).map((name) => path.join(directory, name));
+    for (const suffix of ["", "-wal", "-shm"]) {
+      places.push(path.join(this.directory, VOLUME_FILES.map + suffix));
+    }
+    return places.reduce((sum, place) => sum + (disk.stat(place)?.sizeBytes ?? 0), 0);
+  }
+
+  /** Makes everything durable and closes the volume. */
+  async close(): Promise<void> {
+    this.#stop.abort();
+    await this.#baselineRun?.catch(() => {});
+    if (this.#live !== undefined) {
+      await this.#live.close();
+      return;
+    }
+    try {
+      await this.journal?.close();
+    } finally {
+      this.segments.close();
+      this.#primary?.close();
+      this.map.close();
+    }
+  }
+}
+
+function openPrimary(row: VolumeRow, disk: Disk): Primary {
+  const file = disk.open(row.primaryPath, { mode: "write" });
+  const found = file.sizeBytes();
+  if (found < row.sizeBytes) {
+    file.close();
+    throw new VarveError(
+      "io",
+      `open the primary ${row.primaryPath}: it has ${found} bytes, the volume has ${row.sizeBytes}`,
+      { hint: "Something else has shortened it; recover the volume from its history to a new disk." },
+    );
+  }
+  return new Primary(file, row.sizeBytes);
+}

@@ -1,0 +1,29 @@
+/**
+ * An nbdkit server for tests.
+ *
+ * @module
+ */
+
+/** Runs `body` with the path of the socket of an nbdkit server; `args` name filters, the plugin and its options. */
+export async function withNbdkit(args: string[], body: (socketPath: string) => Promise<void>): Promise<void> {
+  const folder = await Deno.makeTempDir({ prefix: "varve-nbdkit-" });
+  const socketPath = `${folder}/nbd.sock`;
+  const server = new Deno.Command("nbdkit", {
+    args: ["--foreground", "--unix", socketPath, ...args],
+    stdin: "null",
+    stderr: "null",
+  }).spawn();
+  let exit: Deno.CommandStatus | undefined;
+  const exited = server.status.then((status) => exit = status);
+  try {
+    while (!await Deno.stat(socketPath).then(() => true, () => false)) {
+      if (exit !== undefined) throw new Error(`nbdkit ${args.join(" ")}: exit code ${exit.code}`);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    await body(socketPath);
+  } finally {
+    if (exit === undefined) server.kill();
+    await exited;
+    await Deno.remove(folder, { recursive: true });
+  }
+}

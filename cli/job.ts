@@ -23,7 +23,7 @@ export async function finishJob(
   const bar = progressBar(started.kind, terminal, options);
   let cancelling: Promise<unknown> = Promise.resolve();
   const interrupt = terminal.onInterrupt(() => {
-    cancelling = client.request("DELETE", `/v1/jobs/${encodeURIComponent("x")}`).catch(ignoreEnded);
+    cancelling = client.request("DELETE", `/v1/jobs/${encodeURIComponent(started.id)}`).catch(ignoreEnded);
   });
   let job = started;
   try {

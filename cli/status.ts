@@ -7,7 +7,7 @@ import type { Command } from "commander";
 import { formatSize } from "../src/base/units.ts";
 import type { StatusInfo } from "../src/engine.ts";
 import { clientCommand, type CommonOptions, print, withClient } from "./command.ts";
-import { count, facts } from "./output.ts";
+import { facts } from "./output.ts";
 import type { Terminal } from "./terminal.ts";
 import { volumeTable } from "./volume.ts";
 
@@ -34,7 +34,7 @@ function statusText(status: StatusInfo): string {
     ["API", status.api.join(" ") || undefined],
     ["storage", `${formatSize(storage.freeBytes)} of ${formatSize(storage.totalBytes)} free`],
     ["jobs", `${jobs.running} running, ${jobs.queued} queued, ${jobs.failed} failed`],
-    ["volumes", count(status.volumes.length, "volume")],
+    ["volumes", String(status.volumes.length)],
   ]);
   return status.volumes.length === 0 ? overview : `${overview}\n${volumeTable(status.volumes)}`;
 }

@@ -80,9 +80,10 @@ Deno.test("unmount leaves a folder that was there before", () =>
     assert.deepEqual([...Deno.readDirSync(folder)], []);
   }));
 
-Deno.test("what the engine throws reaches clients as an errno", () =>
+Deno.test("the real serving thread starts, and what the engine throws reaches clients as an errno", () =>
   withFolder(async (folder) => {
     const tree = await mountOn(`${folder}/mnt`, {
+      workerUrl: new URL("./worker.ts", import.meta.url),
       locate: () => Promise.reject(new VarveError("not-retained", "Locate: thinned away")),
     });
     try {

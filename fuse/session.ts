@@ -7,8 +7,9 @@
  * 2. A reply is encoded and sent in one synchronous step, so one buffer serves all of them. READ alone is
  *    filled before that step and takes a buffer of its own from a small pool.
  * 3. Every number handed out in a reply that the kernel did not take is taken back.
- * 4. With promises pending, microtasks run and the descriptor is drained again before the next poll; a drain
- *    ends after {@linkcode DRAIN_MS_MAX}, because only the poll lets timers and messages of this thread run.
+ * 4. With promises pending, microtasks run and the descriptor is drained again before the next poll, as each
+ *    poll costs wakes of two threads. A drain ends after {@linkcode DRAIN_MS_MAX} all the same, because only
+ *    the poll lets timers and messages of this thread run.
  * 5. The serving thread never makes a synchronous call into its own mount: it would wait for itself for ever.
  *
  * The end: a plain mount sends no DESTROY; a read says ENODEV once the last user is gone, also after a lazy
@@ -48,6 +49,11 @@ import { Replies } from "./replies.ts";
 
 /** Longest stretch of draining before timers and messages get their turn, in milliseconds. */
 const DRAIN_MS_MAX = 2;
+/**
+ * How long the loop looks for the next request before it polls, in milliseconds. A client that does one thing
+ * after the other comes back within this time, and a poll costs it two more wakes of sleeping threads.
+ */
+const LINGER_MS = 0.05;
 /** Reply buffers kept for later; more are made when that many promises are pending. */
 const SPARE_BUFFERS_MAX = 4;
 /** How long the kernel may remember that a name does not exist where nothing changes, in seconds. */
@@ -121,17 +127,15 @@ export class Session {
 
   /** Answers what has arrived. `false` when the mount is gone. */
   async #drain(): Promise<boolean> {
-    const endMs = performance.now() + DRAIN_MS_MAX;
-    let settled = 0;
-    while (performance.now() < endMs) {
+    const startMs = performance.now();
+    let idleMs = startMs + LINGER_MS;
+    for (let nowMs = startMs; nowMs < idleMs && nowMs < startMs + DRAIN_MS_MAX; nowMs = performance.now()) {
       const received = this.#device.receive();
       if (received === "ended") return false;
       if (received !== "empty") {
-        settled = 0;
         this.#dispatch(received);
-      } else {
-        // A few turns let a chain of promises that wait for no one else come to its end.
-        if (!this.#replies.isAnyPending || settled++ === 4) return true;
+        idleMs = performance.now() + LINGER_MS;
+      } else if (this.#replies.isAnyPending) {
         await Promise.resolve();
       }
     }

@@ -424,7 +424,8 @@ class LocalAppliance implements Appliance {
       sizeBytes,
       primaryPath: primary?.path ?? path.join(this.#directory(id), VOLUME_FILES.primary),
       primaryManaged: primary === undefined,
-      createdUs: this.#clock.nowUs(),
+      // The last thing in its millisecond, so that a time with three digits names it exactly.
+      createdUs: Math.floor(this.#clock.nowUs() / 1000) * 1000 + 999,
       policy: JSON.stringify(DEFAULT_POLICY),
     };
   }

@@ -50,23 +50,27 @@ export class DemoHost {
     const host = new DemoHost(folder);
     using image = await Deno.create(host.#imagePath);
     await image.truncate(sizeBytes);
-    await runProgram("mkfs.ext4", ["-q", "-F", "-L", "demo", "-E", "lazy_itable_init=1", host.#imagePath]);
+    await runProgram("mkfs.ext4", ["-q", "-F", "-b", String(BLOCK_BYTES), "-L", "demo", host.#imagePath]);
     return host;
   }
 
-  /** Changes files in the image, in order. */
+  /** Changes files in the image, in order. What is written must not exist yet; paths hold no spaces. */
   async change(changes: readonly HostChange[]): Promise<void> {
     const script: string[] = [];
+    // debugfs takes the folder of "/name" for the current one, so each name is used from within its folder.
+    const within = (path: string) => {
+      script.push(`cd ${posix.dirname(path)}`);
+      return posix.basename(path);
+    };
     for (const [index, change] of changes.entries()) {
       if ("makeDirectory" in change) {
-        script.push(`mkdir ${change.makeDirectory}`);
+        script.push(`mkdir ${within(change.makeDirectory)}`);
       } else if ("remove" in change) {
-        script.push(`rm ${change.remove}`);
+        script.push(`rm ${within(change.remove)}`);
       } else {
         const sourcePath = `${this.#folder}/source-${index}`;
         await Deno.writeFile(sourcePath, change.content);
-        script.push(`cd ${posix.dirname(change.write)}`);
-        script.push(`write ${sourcePath} ${posix.basename(change.write)}`);
+        script.push(`write ${sourcePath} ${within(change.write)}`);
       }
     }
     const scriptPath = `${this.#folder}/debugfs-script`;

@@ -27,7 +27,11 @@ Deno.test("DemoHost writes its file system to an export, first whole and then wh
       assert.deepEqual(await Deno.readFile(`${folder}/out`), content);
 
       const second = new TextEncoder().encode("second");
-      await host.change([{ remove: "/notes" }, { write: "/notes", content: second }]);
+      await host.change([
+        { remove: "/letters/anna" },
+        { remove: "/notes" },
+        { write: "/notes", content: second },
+      ]);
       const changedBytes = await host.writeBack(disk);
       assert.ok(changedBytes > 0 && changedBytes < wholeBytes, `${changedBytes} of ${wholeBytes} bytes`);
       assert.equal(await hashFile(exported), await host.hash());

@@ -158,10 +158,20 @@ export class MemoryDisk implements Disk {
     return Promise.resolve();
   }
 
-  /** Cuts the power: all that was not synced is gone, and every open file refuses further use. */
-  cutPower(): void {
+  /**
+   * Cuts the power: every open file refuses further use, and what was not synced is gone, apart from files that
+   * `survives` picks, which the disk happened to have written already.
+   */
+  cutPower(survives: (place: string) => boolean = () => false): void {
     this.#life++;
-    this.#files = new Map(this.#durableNames);
-    for (const contents of this.#files.values()) contents.live = contents.durable.slice();
+    for (const place of this.#files.keys()) {
+      if (!this.#durableNames.has(place) && !survives(place)) this.#files.delete(place);
+    }
+    for (const [place, contents] of this.#durableNames) this.#files.set(place, contents);
+    for (const [place, contents] of this.#files) {
+      if (!survives(place)) contents.live = contents.durable.slice();
+      contents.durable = contents.live.slice();
+    }
+    this.#durableNames = new Map(this.#files);
   }
 }

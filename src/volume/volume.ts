@@ -43,6 +43,8 @@ export interface VolumeSurroundings {
   readonly directory: string;
   /** The volume as the catalogue has it now; every new segment repeats it. */
   readonly describe: () => { volume: VolumeRow; marks: MarkRow[] };
+  /** Size at which a segment is finished. Default {@linkcode SEGMENT_BYTES}. */
+  readonly segmentBytes?: number;
   /** Told what marks and meta records found at the start say, in order; it may have been told before. */
   readonly onText: (text: JournalText, record: ScannedRecord) => void;
   /** Told of failures in the background. */
@@ -171,7 +173,7 @@ export class Volume {
         volumeId: row.id,
         nextSegment: recovered.nextSegment,
         lastSeq: recovered.lastSeq,
-        segmentBytes: SEGMENT_BYTES,
+        segmentBytes: surroundings.segmentBytes ?? SEGMENT_BYTES,
         clock,
         describe: () => JSON.stringify({ type: "volume", ...surroundings.describe() } satisfies JournalText),
       });

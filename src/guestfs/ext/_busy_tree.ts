@@ -25,9 +25,9 @@ const BLOCKS = [
 
 /** What a file system under test cannot hold. */
 export interface TreeOptions {
-  /** Names in the large directory; 3,000 when absent. */
+  /** Names in the large directory; 1,000 when absent. */
   readonly names?: number;
-  /** Bytes of the largest attribute; 3,000 when absent. */
+  /** Bytes of the largest attribute; 700 when absent. */
   readonly xattrBytes?: number;
 }
 
@@ -35,8 +35,12 @@ export interface TreeOptions {
 export async function fillTree(root: string, kernel: Kernel, options: TreeOptions = {}): Promise<void> {
   await Deno.mkdir(`${root}/sizes`);
   for (const size of BLOCKS) Deno.writeFileSync(`${root}/sizes/${size}`, noise(size, size));
+  const magic = Uint8Array.of(0xc0, 0x3b, 0x39, 0x98);
+  const likeJournal = noise(1, 8192);
+  for (let at = 0; at < likeJournal.length; at += 1024) likeJournal.set(magic, at);
+  Deno.writeFileSync(`${root}/sizes/like the journal`, likeJournal);
   await Deno.mkdir(`${root}/many`);
-  for (let index = 0; index < (options.names ?? 3000); index++) {
+  for (let index = 0; index < (options.names ?? 1000); index++) {
     Deno.writeTextFileSync(`${root}/many/name number ${index}`, index % 50 === 0 ? `${index}` : "");
   }
   const deep = Array.from({ length: 30 }, (_, depth) => `deep${depth}`).join("/");
@@ -107,34 +111,13 @@ export async function changeTree(root: string, round: number): Promise<void> {
   file.writeSync(noise(round, 100_000));
   file.syncSync();
   for (let index = 20; index < 30; index++) await Deno.remove(`${folder}/file${index}`);
+  const magic = Uint8Array.of(0xc0, 0x3b, 0x39, 0x98, round);
+  Deno.writeFileSync(`${root}/sizes/like the journal`, magic);
   Deno.writeFileSync(`${folder}/file3`, noise(round, 20_000));
 }
 
-/** Small changes, each made durable at once: what a file system with fast commits records as such. */
-export async function changeQuickly(root: string): Promise<void> {
-  const sync = (path: string) => run("sync", path);
-  const write = (name: string, seed: number, bytes: number) =>
-    Deno.writeFileSync(`${root}/${name}`, noise(seed, bytes));
-  await Deno.mkdir(`${root}/quick`);
-  write("quick/empty", 0, 0);
-  await run("sync", "-f", root);
-  write("quick/first", 1, 10_000);
-  await sync(`${root}/quick/first`);
-  write("quick/second", 2, 70_000);
-  await Deno.link(`${root}/quick/first`, `${root}/quick/link`);
-  await sync(`${root}/quick/second`);
-  await Deno.remove(`${root}/quick/empty`);
-  await Deno.rename(`${root}/quick/link`, `${root}/quick/renamed`);
-  await Deno.truncate(`${root}/quick/second`, 5000);
-  await sync(`${root}/quick/first`);
-  await Deno.chmod(`${root}/quick/first`, 0o640);
-  write("quick/first", 4, 30_000);
-  await sync(`${root}/quick/first`);
-  write("quick/unsynced", 5, 1000);
-}
-
 /** Bytes that no block of another file has. */
-function noise(seed: number, length: number): Uint8Array {
+export function noise(seed: number, length: number): Uint8Array {
   const bytes = new Uint8Array(length);
   let state = (seed * 2654435761 + 12345) >>> 0;
   for (let at = 0; at < length; at++) {

@@ -1,0 +1,134 @@
+/**
+ * A volume on a disk in memory, for tests of this room.
+ *
+ * @module
+ */
+import assert from "node:assert/strict";
+import path from "node:path";
+import type { Clock } from "../base/clock.ts";
+import type { MarkRow, VolumeRow } from "../catalog/catalog.ts";
+import { MemoryDisk } from "../disk/mod.ts";
+import { type JournalText, prepareVolume, Volume } from "./volume.ts";
+
+/** A clock that tests move. */
+export class TestClock implements Clock {
+  /** The present, in microseconds. */
+  us = Date.parse("2026-01-01T00:00:00Z") * 1000;
+
+  nowUs(): number {
+    return this.us;
+  }
+}
+
+/** A random source with a seed: xorshift32, as Marsaglia published it. */
+export class TestRandom {
+  #state: number;
+
+  /** Begins at `seed`. */
+  constructor(seed: number) {
+    this.#state = (seed | 0) || 1;
+  }
+
+  /** A whole number from 0 up to, not including, `limit`. */
+  below(limit: number): number {
+    this.#state ^= this.#state << 13;
+    this.#state ^= this.#state >>> 17;
+    this.#state ^= this.#state << 5;
+    return (this.#state >>> 0) % limit;
+  }
+
+  /** Random bytes. */
+  bytes(length: number): Uint8Array {
+    return Uint8Array.from({ length }, () => this.below(256));
+  }
+}
+
+/** A volume whose journal and primary are in memory; its recovery map lies in a folder of the machine. */
+export class TestVolume implements AsyncDisposable {
+  readonly disk = new MemoryDisk();
+  readonly clock = new TestClock();
+  readonly texts: JournalText[] = [];
+  readonly failures: string[] = [];
+  readonly marks: MarkRow[] = [];
+  readonly row: VolumeRow;
+  readonly directory: string;
+  readonly #segmentBytes: number;
+  #volume: Volume | undefined;
+
+  constructor(sizeBytes: number, segmentBytes = 1 << 20) {
+    this.#segmentBytes = segmentBytes;
+    this.directory = Deno.makeTempDirSync({ prefix: "varve-volume-" });
+    this.row = {
+      id: "00112233445566778899aabbccddeeff",
+      name: "test",
+      sizeBytes,
+      primaryPath: path.join(this.directory, "primary.img"),
+      primaryManaged: true,
+      createdUs: this.clock.us,
+      policy: "{}",
+    };
+  }
+
+  /** The open volume. */
+  get volume(): Volume {
+    assert(this.#volume !== undefined, "the volume is not open");
+    return this.#volume;
+  }
+
+  /** Creates the volume, or adopts the primary that a test has put on the disk. */
+  async create(options: { adopt: boolean } = { adopt: false }): Promise<Volume> {
+    await prepareVolume(this.row, { disk: this.disk, directory: this.directory, ...options });
+    await this.open();
+    await this.volume.completeBaseline();
+    return this.volume;
+  }
+
+  /** Opens what is there. */
+  async open(): Promise<Volume> {
+    this.#volume = await Volume.open(this.row, {
+      disk: this.disk,
+      clock: this.clock,
+      segmentBytes: this.#segmentBytes,
+      directory: this.directory,
+      describe: () => ({ volume: this.row, marks: this.marks }),
+      onText: (text) => this.texts.push(text),
+      onFailure: (error) => this.failures.push(error.message),
+    });
+    return this.#volume;
+  }
+
+  /** Cuts the power and waits until the dead volume has let go of its recovery map. */
+  async cutPower(survives?: (place: string) => boolean): Promise<void> {
+    this.disk.cutPower(survives);
+    await this.volume.close().catch(() => {});
+    this.#volume = undefined;
+  }
+
+  /** Closes the volume in order. */
+  async close(): Promise<void> {
+    await this.#volume?.close();
+    this.#volume = undefined;
+  }
+
+  /** All of the primary, as its storage has it. */
+  primaryContent(): Uint8Array {
+    const file = this.disk.open(this.row.primaryPath);
+    const bytes = new Uint8Array(this.row.sizeBytes);
+    file.read(0, bytes);
+    file.close();
+    return bytes;
+  }
+
+  /** All of the volume as of a sequence. */
+  async contentAt(seq: number): Promise<Uint8Array> {
+    const view = await this.volume.view(seq);
+    const bytes = new Uint8Array(view.sizeBytes);
+    view.read(0, bytes);
+    return bytes;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close().catch(() => {});
+    await Deno.remove(this.directory, { recursive: true });
+  }
+}

@@ -11,6 +11,7 @@ serveInWorker(self as unknown as WorkerScope, {
   openGuestDisk: openToyDisk,
   openPastView({ directory, sizeBytes }, seq) {
     if (directory === "poison") setTimeout(() => Promise.reject(new Error("the poison worked")));
+    if (directory === "endless") { for (;;); }
     const device = new MemoryDevice(sizeBytes, { readOnly: true });
     rememberDisk(
       device,

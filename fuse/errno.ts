@@ -15,7 +15,6 @@ export const ERRNO = {
   EAGAIN: 11,
   EACCES: 13,
   EBUSY: 16,
-  EEXIST: 17,
   ENODEV: 19,
   ENOTDIR: 20,
   EISDIR: 21,

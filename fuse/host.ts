@@ -28,6 +28,9 @@ import {
 /** Most points that `points/` lists. */
 const POINTS_MAX = 10_000;
 
+/** How long the serving thread has to leave its loop once it was told to, in milliseconds. */
+const KILL_AFTER_MS = 1000;
+
 /** What {@linkcode mountTree} takes. */
 export interface MountTreeOptions {
   /** Folder to mount on; made if it is missing, and then removed at the end. */
@@ -127,12 +130,16 @@ class TreeServer implements MountedTree {
 
   async #unmount(): Promise<void> {
     await detach(this.path);
-    const timer = setTimeout(() => {
+    const graceMs = this.#options.graceMs ?? 2000;
+    const stop = setTimeout(() => {
       this.#say({ kind: "stop" });
       wakeDevice(this.#handles);
-    }, this.#options.graceMs ?? 2000);
+    }, graceMs);
+    // A guest's disk may keep the serving thread busy beyond any measure.
+    const kill = setTimeout(() => this.#ended.resolve(), graceMs + KILL_AFTER_MS);
     await this.#ended.promise;
-    clearTimeout(timer);
+    clearTimeout(stop);
+    clearTimeout(kill);
     await this.#cleanUp();
   }
 
@@ -182,9 +189,14 @@ class TreeServer implements MountedTree {
   }
 
   async #endUnasked(error: VarveError | undefined): Promise<void> {
-    await detach(this.path);
-    await this.#cleanUp();
-    if (this.#isReady) this.#options.onEnded?.(error);
+    let found = error;
+    try {
+      await detach(this.path);
+      await this.#cleanUp();
+    } catch (thrown) {
+      found ??= VarveError.from(thrown, `Clean up after the tree on ${this.path}`);
+    }
+    if (this.#isReady) this.#options.onEnded?.(found);
   }
 }
 

@@ -108,6 +108,23 @@ Deno.test("unmount serves those inside for the grace time and no longer", () =>
     assert.equal(await exists(`${folder}/mnt`), false);
   }));
 
+Deno.test("unmount ends a serving thread that is stuck", () =>
+  withFolder(async (folder) => {
+    const located = Promise.withResolvers<void>();
+    const tree = await mountOn(`${folder}/mnt`, {
+      graceMs: 100,
+      locate: () => {
+        located.resolve();
+        return Promise.resolve({ directory: "endless", sizeBytes: 1024 ** 2 });
+      },
+    });
+    const stuck = shell("cat v/at/now/file", tree.path);
+    await located.promise;
+    await tree.unmount();
+    assert.match(await stuck, /Software caused connection abort|Transport endpoint is not connected/);
+    assert.equal(await exists(`${folder}/mnt`), false);
+  }));
+
 Deno.test("a tree that somebody else unmounts is reported and cleaned up", () =>
   withFolder(async (folder) => {
     const ended = Promise.withResolvers<VarveError | undefined>();

@@ -19,12 +19,20 @@ class MemoryFile implements DiskFile {
   readonly #contents: Contents;
   readonly #writable: boolean;
   readonly #isLost: () => boolean;
+  readonly #beforeSync: () => Promise<void>;
 
-  constructor(place: string, contents: Contents, writable: boolean, isLost: () => boolean) {
+  constructor(
+    place: string,
+    contents: Contents,
+    writable: boolean,
+    isLost: () => boolean,
+    beforeSync: () => Promise<void>,
+  ) {
     this.path = place;
     this.#contents = contents;
     this.#writable = writable;
     this.#isLost = isLost;
+    this.#beforeSync = beforeSync;
   }
 
   #check(tried: string, changes: boolean): void {
@@ -79,10 +87,12 @@ class MemoryFile implements DiskFile {
     return kind === "data" && offset < this.#contents.live.length ? offset : undefined;
   }
 
-  sync(): Promise<void> {
+  async sync(): Promise<void> {
     this.#check("sync", false);
-    this.#contents.durable = this.#contents.live.slice();
-    return Promise.resolve();
+    const covered = this.#contents.live.slice();
+    await this.#beforeSync();
+    this.#check("sync", false);
+    this.#contents.durable = covered;
   }
 
   close(): void {}
@@ -90,6 +100,8 @@ class MemoryFile implements DiskFile {
 
 /** Files in memory. Directories exist as soon as something is in them. */
 export class MemoryDisk implements Disk {
+  /** Awaited within every sync of a file, before it takes effect: makes syncs take time. */
+  beforeSync: () => Promise<void> = () => Promise.resolve();
   #files = new Map<string, Contents>();
   #durableNames = new Map<string, Contents>();
   #inodes = 0;
@@ -109,7 +121,13 @@ export class MemoryDisk implements Disk {
       this.#files.set(place, contents);
     }
     const life = this.#life;
-    return new MemoryFile(place, contents, mode !== "read", () => this.#life !== life);
+    return new MemoryFile(
+      place,
+      contents,
+      mode !== "read",
+      () => this.#life !== life,
+      () => this.beforeSync(),
+    );
   }
 
   stat(place: string): DiskStat | undefined {

@@ -46,7 +46,9 @@ function openPartition(device: BlockDevice, entry: PartitionEntry): GuestPartiti
 
 /** The file system on a device, or why there is none. */
 function openFileSystem(device: SubDevice): GuestFileSystem | string {
-  return looksLikeExt(device) ? openExt(device) : describeContent(device);
+  if (!looksLikeExt(device)) return describeContent(device);
+  const opened = attempt(() => openExt(device));
+  return typeof opened === "string" ? `the ext file system cannot be opened: ${opened}` : opened;
 }
 
 /** The result, or the message of the damage, the missing feature or the failed read that prevented it. */

@@ -132,3 +132,15 @@ export class TestVolume implements AsyncDisposable {
     await Deno.remove(this.directory, { recursive: true });
   }
 }
+
+/** Throws, naming the first difference, unless both are the same bytes. A diff of whole disks would take minutes. */
+export function assertBytes(actual: Uint8Array, expected: Uint8Array | undefined, message: string): void {
+  assert(expected !== undefined, `${message}: the model holds nothing`);
+  const at = actual.findIndex((byte, index) => byte !== expected[index]);
+  assert(
+    at < 0 && actual.length === expected.length,
+    `${message}: byte ${at} is ${actual[at]}, not ${
+      expected[at]
+    }; ${actual.length} bytes, not ${expected.length}`,
+  );
+}

@@ -360,9 +360,9 @@ export class LiveVolume implements BlockDevice {
 
   async #checkpoint(step: "journal" | "apply" | "primary"): Promise<void> {
     const end = this.#position();
-    const covered = this.#overlays.length;
+    // The overlay that takes new changes is never among those applied: the sync does not cover what comes later.
     if (!this.#overlays.at(-1)?.isEmpty) this.#overlays.push(new Overlay());
-    const overlays = this.#overlays.slice(0, covered);
+    const overlays = this.#overlays.slice(0, -1);
     await this.#parts.journal.sync();
     if (step === "journal") return;
     for (const overlay of overlays) {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { BLOCK_BYTES } from "../base/block_device.ts";
 import { VOLUME_FILES } from "../timeline/past.ts";
-import { TestRandom, TestVolume } from "./_testing.ts";
+import { assertBytes, TestRandom, TestVolume } from "./_testing.ts";
 import { planPrune, prune, type PrunePlan } from "./prune.ts";
 
 const SIZE = 24 * BLOCK_BYTES;
@@ -68,7 +68,7 @@ Deno.test("prune() keeps every kept moment byte-exact through any sequence of pr
       });
       const check = async (when: string) => {
         for (const seq of plan.keptSeqs) {
-          assert.deepEqual(
+          assertBytes(
             await test.contentAt(seq),
             past[seq],
             `seed ${seed}, round ${round}, ${when}, kept ${seq}`,
@@ -76,13 +76,13 @@ Deno.test("prune() keeps every kept moment byte-exact through any sequence of pr
           assert.equal(test.volume.moments.atSeq(seq).found?.seq, seq);
         }
         for (let seq = plan.outcome.base.seq; seq < past.length; seq += 11) {
-          assert.deepEqual(
+          assertBytes(
             await test.contentAt(seq),
             past[seq],
             `seed ${seed}, round ${round}, ${when}, recent ${seq}`,
           );
         }
-        for (const mark of test.marks) assert.deepEqual(await test.contentAt(mark.seq), past[mark.seq]);
+        for (const mark of test.marks) assertBytes(await test.contentAt(mark.seq), past[mark.seq], mark.name);
       };
       await check("after the prune");
       if (random.below(2) === 0) await test.close();

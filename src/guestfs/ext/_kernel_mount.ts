@@ -1,4 +1,5 @@
 /** The kernel's own view of an image, for comparison: mounts, and a walk over a mount by system calls. */
+import { existsSync } from "node:fs";
 import { type FileFacts, hashOf, hex, run, segmentsOf } from "../_test_support.ts";
 import { latin1 } from "../_bytes.ts";
 import type { GuestFileSystem, GuestFileType } from "../guest.ts";
@@ -36,6 +37,19 @@ const TYPES: ReadonlyMap<number, GuestFileType> = new Map([
   [0xa000, "symlink"],
   [0xc000, "socket"],
 ]);
+
+/** Why this machine cannot mount images, or `undefined` when it can. */
+const MOUNT_MISSING: string | undefined = Deno.uid() !== 0
+  ? "mounting needs root"
+  : !existsSync("/dev/loop-control")
+  ? "there are no loop devices"
+  : undefined;
+
+/** Defines a test that mounts images; where that is impossible it is skipped, and its name says why. */
+export function mountTest(name: string, fn: () => Promise<void>): void {
+  const skipped = MOUNT_MISSING === undefined ? "" : ` (skipped: ${MOUNT_MISSING})`;
+  Deno.test({ name: name + skipped, ignore: MOUNT_MISSING !== undefined, fn });
+}
 
 /** Bytes with each character of a text as one byte, and a zero at the end. */
 export function cString(text: string): Uint8Array<ArrayBuffer> {

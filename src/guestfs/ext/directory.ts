@@ -15,6 +15,8 @@ import type { ExtVolume } from "./volume.ts";
 
 /** Names that one directory may have here; listing more would need more memory than a view should take. */
 const ENTRIES_MAX = 10_000_000;
+/** Blocks of one directory that are looked at, for the same reason. */
+const BLOCKS_MAX = 1_000_000;
 /** Holes that a directory may have: real ones have none. */
 const HOLES_MAX = 1024;
 /** Directories within an inode start with the number of their parent instead of `.` and `..`. */
@@ -102,6 +104,9 @@ function* recordsOfBlocks(
       );
     }
     seen.add(physical);
+    if (seen.size > BLOCKS_MAX) {
+      throw new VarveError("unsupported", `reading directory ${directory.number}: it is too large`);
+    }
     yield* directoryRecords(volume, directory, directoryBlock(volume, directory, logical, physical), 0);
   }
 }

@@ -44,6 +44,8 @@ const TAG = {
   head: 9,
 } as const;
 
+/** Blocks of fast commits that one replay takes: four times what the largest usual journal sets aside. */
+const BLOCKS_MAX = 16384;
 const RECORD_HEADER_BYTES = 4;
 const TYPE_MASK = 0xf000;
 const TYPE_DIRECTORY = 0x4000;
@@ -73,6 +75,9 @@ export function readFastCommits(
   let pending: FastCommitTag[] = [];
   let sum = 0;
   for (let position = area.first; position < area.end; position++) {
+    if (position - area.first >= BLOCKS_MAX) {
+      throw new VarveError("unsupported", "replaying fast commits: there are too many");
+    }
     const block = read(position);
     for (let at = 0; at + RECORD_HEADER_BYTES <= block.length;) {
       const tag = u16(block, at);

@@ -3,7 +3,7 @@ import { openGuestDisk } from "../guest_disk.ts";
 import { describeTree, differences, ImageDevice, run, TemporaryFolder } from "../_test_support.ts";
 import { noise } from "./_busy_tree.ts";
 import { readJournal } from "./journal.ts";
-import { Kernel, Mount } from "./_kernel_mount.ts";
+import { Kernel, Mount, mountTest } from "./_kernel_mount.ts";
 import { ExtVolume } from "./volume.ts";
 
 const CHANGES: Readonly<Record<string, (root: string) => Promise<unknown>>> = {
@@ -35,7 +35,7 @@ const CHANGES: Readonly<Record<string, (root: string) => Promise<unknown>>> = {
 const NOT_RESTORED = /^(\/folder)?: (modifiedNs|changedNs): |^\/folder: (links|blocks512): /;
 
 for (const [what, change] of Object.entries(CHANGES)) {
-  Deno.test(`fast commit: ${what} shows as after the kernel's replay`, async () => {
+  mountTest(`fast commit: ${what} shows as after the kernel's replay`, async () => {
     await using folder = new TemporaryFolder();
     using kernel = new Kernel();
     const image = `${folder.path}/image`;

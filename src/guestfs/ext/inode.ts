@@ -81,8 +81,10 @@ export class InodeTable {
     this.#newer = newer;
   }
 
-  /** An inode that a name may lead to. Throws `not-found` when it is free or reserved, `damaged`, `invalid`. */
+  /** An inode that a name may lead to. Throws `not-found` when it is free or reserved, `damaged`,
+   * and `invalid` when it is no whole number. */
   get(number: number): Inode {
+    if (!Number.isInteger(number)) throw new VarveError("invalid", `reading inode ${number}: not a number`);
     const reserved = number < this.#superblock.firstInode && number !== ROOT_INODE;
     if (reserved) throw new VarveError("not-found", `reading inode ${number}: it is reserved`);
     const inode = this.getAny(number);
@@ -105,10 +107,7 @@ export class InodeTable {
   /** A copy of the bytes of an inode, newest first. */
   raw(number: number): Uint8Array {
     const { inodeCount, inodesPerGroup, inodeBytes, blockBytes } = this.#superblock;
-    if (!(Number.isInteger(number) && number >= 1)) {
-      throw new VarveError("invalid", `reading inode ${number}: inodes start at 1`);
-    }
-    if (number > inodeCount) {
+    if (number < 1 || number > inodeCount) {
       throw new VarveError("not-found", `reading inode ${number}: there are ${inodeCount}`);
     }
     const newer = this.#newer.get(number);

@@ -16,9 +16,10 @@
  * copied: the result is a map from block to journal block. A revoke of transaction N voids copies of
  * transactions up to N, so only the newest copy and the newest revoke of each block matter.
  *
- * A journal that cannot be replayed to its end is treated as the kernel does: an incomplete or stale
- * transaction ends the log, and everything before it counts. Where the log shows damage to something that was
- * committed (a descriptor, or a block that is still needed), opening throws `damaged`.
+ * A transaction that is incomplete, stale, or whose commit block does not match its checksum ends the log, and
+ * everything before it counts; for a mismatch the kernel replays as much, and then asks for a repair. Where
+ * the log shows damage to what was committed (a descriptor, or a block that is still needed), opening throws
+ * `damaged`, as the kernel refuses to mount.
  *
  * @module
  */
@@ -54,8 +55,8 @@ const COMMIT_CHECKSUM = 16;
 const SUPERBLOCK_BYTES = 1024;
 const SUPERBLOCK_CHECKSUM = 0xfc;
 const FAST_COMMIT_BLOCKS_DEFAULT = 256;
-/** Tags and revokes that one replay keeps; only a log of many gigabytes, or a hostile one, has more. */
-const RECORDS_MAX = 8_000_000;
+/** Blocks of the log and records in them that one replay takes; only a hostile log has more. */
+const RECORDS_MAX = 2_000_000;
 
 const NO_CHECKSUM = new Uint8Array(4);
 
@@ -226,7 +227,7 @@ function scanLog(log: Log, reader: LogReader): ScannedLog {
   let ordinal = 0;
   let records = 0;
   let position = log.start;
-  let lastCommitTime = 0;
+  let lastCommitTime = 0n;
   const advance = () => {
     const current = position++;
     if (position >= log.end) position -= log.end - log.first;
@@ -238,6 +239,7 @@ function scanLog(log: Log, reader: LogReader): ScannedLog {
     const block = reader.read(advance());
     if (u32be(block, 0) !== JOURNAL_MAGIC || u32be(block, 8) !== sequence) break;
     const type = u32be(block, 4);
+    records++;
     if (type === TYPE.descriptor) {
       if (!tailChecksumHolds(log, block)) transaction.suspicious = true;
       if (log.csumV1) transaction.sum = crc32BigEndian(transaction.sum, block);
@@ -255,7 +257,7 @@ function scanLog(log: Log, reader: LogReader): ScannedLog {
       records += revokes.length;
       for (const revoke of revokes) transaction.revokes.push(revoke);
     } else if (type === TYPE.commit) {
-      const commitTime = u64be(block, 48);
+      const commitTime = BigInt(u32be(block, 48)) << 32n | BigInt(u32be(block, 52));
       if (transaction.suspicious) {
         if (commitTime >= lastCommitTime) throw fail(`transaction ${sequence} is damaged`);
         break;

@@ -1,0 +1,239 @@
+import { deepEqual, equal, ok, throws } from "node:assert/strict";
+import { readFileSync, writeFileSync } from "node:fs";
+import { VarveError } from "../base/errors.ts";
+import { openGuestDisk } from "./guest_disk.ts";
+import { SubDevice } from "./sub_device.ts";
+import { ImageDevice, MemoryDevice, run, TemporaryFolder } from "./_test_support.ts";
+
+const MIB = 1024 * 1024;
+
+/** Writes a partition table by a program that reads a script, onto an image of `mebibytes`. */
+async function partitioned(folder: string, mebibytes: number, script: string): Promise<string> {
+  const image = `${folder}/disk`;
+  await run("truncate", "-s", `${mebibytes}M`, image);
+  await run("bash", "-c", `printf '${script}' | sfdisk -q ${image}`);
+  return image;
+}
+
+/** Makes an ext4 file system with one file inside an image. */
+async function addExt(folder: string, image: string, offset: number, text: string): Promise<void> {
+  await Deno.mkdir(`${folder}/tree`, { recursive: true });
+  await Deno.writeTextFile(`${folder}/tree/text`, text);
+  await run("mkfs.ext4", "-q", "-F", "-E", `offset=${offset}`, "-d", `${folder}/tree`, image, "8M");
+}
+
+/** Name, offset and length of each partition, and the text of the file in it or why there is none. */
+function summary(image: string): { table: string; partitions: unknown[] } {
+  using device = new ImageDevice(image);
+  const { table, partitions } = openGuestDisk(device);
+  return {
+    table,
+    partitions: partitions.map(({ name, offset, length, fileSystem, reason }) => {
+      equal(fileSystem === undefined, reason !== undefined);
+      const inode = fileSystem?.lookup(fileSystem.root, new TextEncoder().encode("text"));
+      if (fileSystem === undefined || inode === undefined) return [name, offset, length, reason];
+      const target = new Uint8Array(100);
+      const text = new TextDecoder().decode(target.subarray(0, fileSystem.read(inode, 0, target)));
+      return [name, offset, length, text];
+    }),
+  };
+}
+
+const GPT = "label: gpt\\nstart=2048,size=20480\\nstart=40960,size=2048\\nstart=43008,size=20480\\n";
+
+async function gptDisk(folder: string): Promise<string> {
+  const image = await partitioned(folder, 48, GPT);
+  await run("sgdisk", "-d", "2", image);
+  await addExt(folder, image, 1 * MIB, "first");
+  await addExt(folder, image, 21 * MIB, "third");
+  return image;
+}
+
+const GPT_SUMMARY = {
+  table: "gpt",
+  partitions: [["p1", MIB, 10 * MIB, "first"], ["p3", 21 * MIB, 10 * MIB, "third"]],
+};
+
+Deno.test("guest disk: a GPT gives its partitions by their slots", async () => {
+  await using folder = new TemporaryFolder();
+  deepEqual(summary(await gptDisk(folder.path)), GPT_SUMMARY);
+});
+
+Deno.test("guest disk: a damaged first GPT header gives way to the backup", async () => {
+  await using folder = new TemporaryFolder();
+  const image = await gptDisk(folder.path);
+  const bytes = readFileSync(image);
+  bytes[512 + 40] = 0x77;
+  writeFileSync(image, bytes);
+  deepEqual(summary(image), GPT_SUMMARY);
+});
+
+Deno.test("guest disk: two damaged GPT headers are told as such", async () => {
+  await using folder = new TemporaryFolder();
+  const image = await gptDisk(folder.path);
+  const bytes = readFileSync(image);
+  bytes[512 + 40] = 0x77;
+  bytes[bytes.length - 512 + 40] = 0x77;
+  writeFileSync(image, bytes);
+  const reason = "reading the partition table: both copies of the GPT are damaged";
+  deepEqual(summary(image), { table: "none", partitions: [["", 0, 48 * MIB, reason]] });
+});
+
+Deno.test("guest disk: a GPT may count in sectors of 4096 bytes", async () => {
+  await using folder = new TemporaryFolder();
+  const image = `${folder.path}/disk`;
+  await run("truncate", "-s", "32M", image);
+  const loop = (await run("losetup", "-f", "--show", "-b", "4096", image)).trim();
+  try {
+    await run("sgdisk", "-n", "1:256:+8M", loop);
+  } finally {
+    await run("losetup", "-d", loop);
+  }
+  await addExt(folder.path, image, MIB, "wide");
+  deepEqual(summary(image), { table: "gpt", partitions: [["p1", MIB, 8 * MIB, "wide"]] });
+});
+
+Deno.test("guest disk: an MBR gives primary and logical partitions, not the extended one", async () => {
+  await using folder = new TemporaryFolder();
+  const image = await partitioned(
+    folder.path,
+    64,
+    "label: dos\\nstart=2048,size=20480,type=83\\nstart=22528,size=100000,type=5\\n" +
+      "start=24576,size=20480,type=83\\nstart=47104,size=20480,type=83\\n",
+  );
+  await addExt(folder.path, image, MIB, "primary");
+  await addExt(folder.path, image, 23 * MIB, "logical");
+  deepEqual(summary(image), {
+    table: "mbr",
+    partitions: [
+      ["p1", MIB, 10 * MIB, "primary"],
+      ["p5", 12 * MIB, 10 * MIB, "nothing has been written here yet"],
+      ["p6", 23 * MIB, 10 * MIB, "logical"],
+    ],
+  });
+});
+
+Deno.test("guest disk: a chain of logical partitions that leads back to itself ends", async () => {
+  await using folder = new TemporaryFolder();
+  const image = await partitioned(
+    folder.path,
+    32,
+    "label: dos\\nstart=2048,size=60000,type=5\\nstart=4096,size=2048\\nstart=8192,size=2048\\n",
+  );
+  const bytes = readFileSync(image);
+  const second = new DataView(bytes.buffer, bytes.byteOffset).getUint32(2048 * 512 + 446 + 16 + 8, true);
+  ok(second > 0);
+  const table = (2048 + second) * 512;
+  bytes[table + 446 + 16 + 4] = 5;
+  bytes[table + 446 + 16 + 12] = 1;
+  writeFileSync(image, bytes);
+  const { partitions } = summary(image);
+  equal(partitions.length, 2);
+});
+
+Deno.test("guest disk: a partition beyond the end of the disk is told as such", async () => {
+  await using folder = new TemporaryFolder();
+  const image = await partitioned(
+    folder.path,
+    32,
+    "label: dos\\nstart=2048,size=4096\\nstart=8192,size=40000\\n",
+  );
+  await run("truncate", "-s", "10M", image);
+  deepEqual(summary(image).partitions[1], [
+    "p2",
+    4 * MIB,
+    40000 * 512,
+    "the partition reaches beyond the end of the disk",
+  ]);
+});
+
+Deno.test("guest disk: a table without entries has no partitions", async () => {
+  await using folder = new TemporaryFolder();
+  deepEqual(summary(await partitioned(folder.path, 16, "label: dos\\n")), { table: "mbr", partitions: [] });
+  deepEqual(summary(await partitioned(folder.path, 16, "label: gpt\\n")), { table: "gpt", partitions: [] });
+});
+
+Deno.test("guest disk: a file system on the whole disk is found, even behind a boot sector", async () => {
+  await using folder = new TemporaryFolder();
+  const image = `${folder.path}/disk`;
+  await run("truncate", "-s", "8M", image);
+  await addExt(folder.path, image, 0, "whole");
+  const expected = { table: "none", partitions: [["", 0, 8 * MIB, "whole"]] };
+  deepEqual(summary(image), expected);
+  const bytes = readFileSync(image);
+  bytes.set([0x55, 0xaa], 510);
+  writeFileSync(image, bytes);
+  deepEqual(summary(image), expected);
+});
+
+Deno.test("guest disk: a damaged superblock is told as such", async () => {
+  await using folder = new TemporaryFolder();
+  const image = `${folder.path}/disk`;
+  await run("truncate", "-s", "8M", image);
+  await addExt(folder.path, image, 0, "whole");
+  const bytes = readFileSync(image);
+  bytes[1024 + 0x78] = 0x41;
+  writeFileSync(image, bytes);
+  deepEqual(summary(image).partitions, [
+    [
+      "",
+      0,
+      8 * MIB,
+      "the ext file system cannot be opened: reading the superblock: its checksum does not match",
+    ],
+  ]);
+});
+
+Deno.test("guest disk: zeroes and noise are told apart", () => {
+  const reasonOf = (bytes: Uint8Array) => openGuestDisk(new MemoryDevice(bytes)).partitions[0]?.reason;
+  equal(reasonOf(new Uint8Array(5 * MIB)), "nothing has been written here yet");
+  equal(reasonOf(new Uint8Array(5 * MIB).fill(7)), "no known file system");
+  equal(reasonOf(new Uint8Array(0)), "nothing has been written here yet");
+  equal(reasonOf(new Uint8Array(100).fill(1)), "no known file system");
+});
+
+const MAGICS: readonly [what: string, offset: number, magic: string][] = [
+  ["an XFS file system", 0, "XFSB"],
+  ["a btrfs file system", 0x10040, "_BHRfS_M"],
+  ["an NTFS file system", 3, "NTFS    "],
+  ["an exFAT file system", 3, "EXFAT   "],
+  ["a FAT file system", 82, "FAT32   "],
+  ["a FAT file system", 54, "FAT16   "],
+  ["a LUKS encrypted volume", 0, "LUKS\xba\xbe"],
+  ["an LVM2 physical volume", 536, "LVM2 001"],
+  ["a member of an md RAID", 4096, "\xfc\x4e\x2b\xa9"],
+  ["swap space", 4086, "SWAPSPACE2"],
+  ["an ISO 9660 file system", 32769, "CD001"],
+  ["a squashfs file system", 0, "hsqs"],
+];
+
+for (const [what, offset, magic] of MAGICS) {
+  Deno.test(`guest disk: ${what} (at ${offset}) is named`, () => {
+    const bytes = new Uint8Array(MIB);
+    bytes.set(Uint8Array.from(magic, (character) => character.charCodeAt(0)), offset);
+    // Boot sectors of FAT and NTFS end in the mark of an MBR, and so do others here.
+    if (offset < 510) bytes.set([0x55, 0xaa], 510);
+    const { table, partitions } = openGuestDisk(new MemoryDevice(bytes));
+    equal(table, "none");
+    deepEqual(partitions.map(({ reason }) => reason), [
+      `the partition holds ${what}, which Varve cannot browse yet; its image is still available under images/`,
+    ]);
+  });
+}
+
+Deno.test("sub-device: reads its window and nothing beyond, and is never written", () => {
+  const parent = new MemoryDevice(Uint8Array.from({ length: 100 }, (_, index) => index));
+  const device = new SubDevice(parent, 10, 20);
+  const target = new Uint8Array(3);
+  device.read(17, target);
+  deepEqual([...target], [27, 28, 29]);
+  deepEqual(device.extents(5, 10), [{ offset: 5, length: 10, kind: "data" }]);
+  const code = (wanted: string) => (thrown: unknown) =>
+    thrown instanceof VarveError && thrown.code === wanted;
+  throws(() => device.read(18, target), code("out-of-range"));
+  throws(() => device.read(-1, target), code("out-of-range"));
+  throws(() => device.write(), code("read-only"));
+  throws(() => device.trim(), code("read-only"));
+  throws(() => device.zero(), code("read-only"));
+  throws(() => new SubDevice(parent, 90, 11), code("out-of-range"));
+});

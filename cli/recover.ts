@@ -29,7 +29,7 @@ export function addRecover(program: Command, terminal: Terminal): void {
     .requiredOption("--at <time>", "the moment")
     .requiredOption("--to <target>", "a file or a block device")
     .option("--verify", "read the target back and compare hashes")
-    .option("--force", "write although the target is mounted, in use or not empty")
+    .option("--force", "write although the target is in use or a file that is too small")
     .option("--no-wait", "print the job and leave it running")
     .action((volume: string, options: RecoverOptions) =>
       withClient(terminal, options, async (client) => {

@@ -54,6 +54,11 @@ export interface BlockDevice {
   zero(offset: number, length: number, options?: CommandOptions): void;
   /** Puts every command so far out of the process's hands, so that they survive its death. */
   commit(): void;
+  /**
+   * When more has been written than storage keeps up with: resolves once the device takes more without its memory
+   * growing beyond its budget. Asked after each batch; never rejects. A device without a budget leaves it out.
+   */
+  pressure?(): Promise<void> | undefined;
   /** A boundary the host asked for: resolves when every command before the call survives power loss. */
   flush(options?: CommandOptions): Promise<void>;
   /** As `flush`, but records no boundary: the promise behind FUA. */

@@ -80,6 +80,8 @@ export class Transmission {
     try {
       while (this.#runBatch()) {
         if (this.#outbox.closed) break;
+        const relief = this.#opened.device.pressure?.();
+        if (relief !== undefined) await relief;
         if (this.#outbox.pendingBytes > REPLY_BUDGET_BYTES) {
           await this.#outbox.drained(REPLY_BUDGET_BYTES / 2);
         } else if (this.#waits.size > MAX_WAITS) await Promise.race(this.#waits);

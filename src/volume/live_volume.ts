@@ -303,9 +303,10 @@ export class LiveVolume implements BlockDevice {
     this.#parts.journal.commit();
   }
 
-  /** Resolves when the host may send more without memory growing beyond its budget. */
-  async pressure(): Promise<void> {
-    if (this.#overlayBlocks() > OVERLAY_BLOCKS_MAX) await this.#makeDurable("apply");
+  pressure(): Promise<void> | undefined {
+    if (this.#overlayBlocks() <= OVERLAY_BLOCKS_MAX) return undefined;
+    // A failure is met by the next command.
+    return this.#makeDurable("apply").catch(() => {});
   }
 
   async flush(options: CommandOptions = {}): Promise<void> {

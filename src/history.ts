@@ -1,0 +1,156 @@
+/**
+ * Looking into the past of volumes: moments, points, and files.
+ *
+ * @module
+ */
+import type { Clock } from "./base/clock.ts";
+import { VarveError } from "./base/errors.ts";
+import type { Catalog } from "./catalog/catalog.ts";
+import type { FileContent, FileListing, Moment, PointInfo, PointsPage } from "./engine.ts";
+import type { Marks } from "./marks.ts";
+import type { PastPlace } from "./timeline/past.ts";
+import { listPoints } from "./timeline/points.ts";
+import { resolveMoment, spanFilter } from "./timeline/resolve.ts";
+import type { Volumes } from "./volumes.ts";
+import { Browser } from "./workers.ts";
+
+const POINTS_LIMIT = 1000;
+const POINTS_LIMIT_MAX = 10_000;
+const CONTENT_CHUNK_BYTES = 1 << 20;
+
+/** What history is looked into with. */
+export interface HistoryParts {
+  /** Every volume. */
+  readonly volumes: Volumes;
+  /** Marks and policies. */
+  readonly marks: Marks;
+  /** The catalogue. */
+  readonly catalog: Catalog;
+  /** Time. */
+  readonly clock: Clock;
+  /** Time zone for times of day: an IANA name. */
+  readonly zone: string;
+}
+
+/** The past of every volume. */
+export class History {
+  readonly #volumes: Volumes;
+  readonly #marks: Marks;
+  readonly #catalog: Catalog;
+  readonly #clock: Clock;
+  readonly #zone: string;
+  readonly #browser = new Browser();
+
+  /** Works on `parts`. */
+  constructor(parts: HistoryParts) {
+    this.#volumes = parts.volumes;
+    this.#marks = parts.marks;
+    this.#catalog = parts.catalog;
+    this.#clock = parts.clock;
+    this.#zone = parts.zone;
+  }
+
+  /** Finds the exact moment that an expression of the time grammar names. */
+  async resolve(name: string, expression: string): Promise<Moment> {
+    const { row } = this.#volumes.entry(name);
+    const volume = this.#volumes.open(name);
+    await volume.settle();
+    return resolveMoment(expression, {
+      moments: volume.moments,
+      findMark: (mark) => this.#catalog.mark(row.id, mark),
+      nowUs: this.#clock.nowUs(),
+      zone: this.#zone,
+    });
+  }
+
+  /** Points of a span of time, oldest first. */
+  async listPoints(
+    name: string,
+    options: { from?: string; to?: string; limit?: number; cursor?: string; kinds?: PointInfo["kind"][] },
+  ): Promise<PointsPage> {
+    const { row } = this.#volumes.entry(name);
+    const volume = this.#volumes.open(name);
+    await volume.settle();
+    const within = spanFilter(options, {
+      findMark: (mark) => this.#catalog.mark(row.id, mark),
+      nowUs: this.#clock.nowUs(),
+      zone: this.#zone,
+    });
+    const limit = Math.min(options.limit ?? POINTS_LIMIT, POINTS_LIMIT_MAX);
+    const after = Number(options.cursor ?? -1);
+    if (!Number.isSafeInteger(after)) {
+      throw new VarveError("invalid", `list points: the cursor ${options.cursor} is none of ours`, {
+        field: "cursor",
+        hint: "Pass the nextCursor of the page before, as it is.",
+      });
+    }
+    const points = listPoints({
+      moments: volume.moments.between(0, Number.MAX_SAFE_INTEGER),
+      marks: this.#catalog.marks(row.id),
+      policy: this.#marks.policy(name),
+      nowUs: this.#clock.nowUs(),
+      kinds: new Set<PointInfo["kind"]>(options.kinds ?? ["created", "mark", "flush", "tier"]),
+    }).filter((point) => point.seq > after && within(point));
+    const page = points.slice(0, limit);
+    const last = page.at(-1);
+    return {
+      points: page,
+      ...(last !== undefined && page.length < points.length ? { nextCursor: String(last.seq) } : {}),
+    };
+  }
+
+  /** A moment, and where a Worker finds it; resolves when the recovery map covers it. */
+  async locate(name: string, at: string): Promise<{ moment: Moment; place: PastPlace }> {
+    const moment = await this.resolve(name, at);
+    return { moment, place: await this.locatePast(name, moment.seq) };
+  }
+
+  /** Where a Worker finds a moment; resolves when the recovery map covers it. */
+  async locatePast(name: string, seq: number): Promise<PastPlace> {
+    const volume = this.#volumes.open(name);
+    if (seq > volume.indexedSeq) await volume.settle();
+    return { directory: volume.directory, sizeBytes: volume.sizeBytes };
+  }
+
+  /** A directory, or one file, of the past. */
+  async listFiles(name: string, at: string, filePath: string): Promise<FileListing> {
+    const { moment, place } = await this.locate(name, at);
+    const { path: found, file, entries } = await this.#browser.ask({
+      place,
+      seq: moment.seq,
+      path: filePath,
+      operation: { kind: "list" },
+    });
+    return { ...moment, path: found, file, ...(entries === undefined ? {} : { entries }) };
+  }
+
+  /** Content of a file of the past. */
+  async readFile(name: string, at: string, filePath: string): Promise<FileContent> {
+    const { moment, place } = await this.locate(name, at);
+    const read = (offset: number) =>
+      this.#browser.ask({
+        place,
+        seq: moment.seq,
+        path: filePath,
+        operation: { kind: "read", offset, length: CONTENT_CHUNK_BYTES },
+      });
+    let next = await read(0);
+    const { file } = next;
+    let offset = 0;
+    const body = new ReadableStream<Uint8Array>({
+      async pull(controller) {
+        const bytes = next.bytes ?? new Uint8Array(0);
+        offset += bytes.length;
+        if (bytes.length > 0) controller.enqueue(bytes);
+        if (bytes.length === 0 || offset >= file.sizeBytes) controller.close();
+        else next = await read(offset);
+      },
+    });
+    return { ...moment, file, body };
+  }
+
+  /** Ends the Worker that reads files. */
+  close(): void {
+    this.#browser.close();
+  }
+}

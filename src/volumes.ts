@@ -1,0 +1,369 @@
+/**
+ * The volumes of an appliance: opened at its start, made, adopted and deleted.
+ *
+ * @module
+ */
+import { randomBytes } from "node:crypto";
+import path from "node:path";
+import { getLogger } from "@logtape/logtape";
+import type { Access } from "./access.ts";
+import type { Clock } from "./base/clock.ts";
+import { VarveError } from "./base/errors.ts";
+import { formatTime } from "./base/time.ts";
+import type { Catalog, VolumeRow } from "./catalog/catalog.ts";
+import type { Disk } from "./disk/mod.ts";
+import type { Caller, CreateVolumeRequest, VolumeInfo } from "./engine.ts";
+import { VOLUME_FILES } from "./timeline/past.ts";
+import { momentInfo } from "./timeline/resolve.ts";
+import { DEFAULT_POLICY } from "./timeline/retention.ts";
+import { type JournalText, prepareVolume, Volume } from "./volume/volume.ts";
+
+const logger = getLogger(["varve", "engine"]);
+const NAME_FORM = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
+const NAME_HINT =
+  "Letters, digits, '.', '_' and '-', beginning with a letter or digit, at most 64 characters.";
+const SIZE_BYTES_MAX = 2 ** 50;
+
+/** Throws `invalid` unless a name fits volumes and marks. */
+export function checkName(tried: string, name: string): void {
+  if (NAME_FORM.test(name)) return;
+  throw new VarveError("invalid", `${tried}: the name does not fit`, { field: "name", hint: NAME_HINT });
+}
+
+/** A volume as the appliance holds it. */
+export interface VolumeEntry {
+  /** What the catalogue has. */
+  row: VolumeRow;
+  /** `undefined` when it could not be opened at all. */
+  volume: Volume | undefined;
+  /** What went wrong last. */
+  error: VarveError | undefined;
+}
+
+/** What the volumes are kept with. */
+export interface VolumesParts {
+  /** The data folder. */
+  readonly dataPath: string;
+  /** Storage. */
+  readonly disk: Disk;
+  /** Time. */
+  readonly clock: Clock;
+  /** The catalogue. */
+  readonly catalog: Catalog;
+  /** For the audit log. */
+  readonly access: Access;
+  /** Connections to a volume, live and past. */
+  readonly connections: (name: string) => number;
+}
+
+/** Every volume of the appliance. */
+export class Volumes {
+  readonly #dataPath: string;
+  readonly #disk: Disk;
+  readonly #clock: Clock;
+  readonly #catalog: Catalog;
+  readonly #access: Access;
+  readonly #connections: (name: string) => number;
+  readonly #entries = new Map<string, VolumeEntry>();
+  /** Names being created; a second request for one is refused while the first is under way. */
+  readonly #creating = new Set<string>();
+
+  /** Begins without volumes; `openAll` opens those of the catalogue. */
+  constructor(parts: VolumesParts) {
+    this.#dataPath = parts.dataPath;
+    this.#disk = parts.disk;
+    this.#clock = parts.clock;
+    this.#catalog = parts.catalog;
+    this.#access = parts.access;
+    this.#connections = parts.connections;
+  }
+
+  /** Opens every volume of the catalogue. One that fails does not keep the others from being opened. */
+  async openAll(): Promise<void> {
+    for (const row of this.#catalog.volumes()) await this.#openVolume(row);
+  }
+
+  /** Names, sorted. */
+  names(): string[] {
+    return [...this.#entries.keys()].sort();
+  }
+
+  /** What stands in the way of serving, by volume. */
+  problems(): string[] {
+    return [...this.#entries.values()].flatMap(({ row, error }) =>
+      error === undefined ? [] : [`volume ${row.name}: ${error.message}`]
+    );
+  }
+
+  async #openVolume(row: VolumeRow): Promise<void> {
+    const entry: VolumeEntry = { row, volume: undefined, error: undefined };
+    this.#entries.set(row.name, entry);
+    try {
+      const volume = await Volume.open(row, {
+        disk: this.#disk,
+        clock: this.#clock,
+        directory: this.#directory(row.id),
+        describe: () => ({ volume: entry.row, marks: this.#catalog.marks(row.id) }),
+        onText: (text, record) => this.#takeText(entry, text, record.header),
+        onFailure: (error) => {
+          logger.error("Volume {volume}: {message}", { volume: row.name, message: error.message });
+          entry.error = error;
+        },
+      });
+      entry.volume = volume;
+      entry.error = volume.failure;
+      const { droppedBytes, redoneCommands } = volume.recovered;
+      if (droppedBytes > 0 || redoneCommands > 0) {
+        logger.info("Volume {volume}: {redoneCommands} commands redone, {droppedBytes} torn bytes dropped", {
+          volume: row.name,
+          redoneCommands,
+          droppedBytes,
+        });
+      }
+      if (!volume.baselineComplete) {
+        volume.completeBaseline().catch((thrown) =>
+          entry.error = VarveError.from(thrown, "copy the baseline")
+        );
+      }
+    } catch (thrown) {
+      entry.error = VarveError.from(thrown, `open volume ${row.name}`);
+      logger.error("Volume {volume}: {message}", { volume: row.name, message: entry.error.message });
+    }
+  }
+
+  /** Brings to the catalogue what a crash kept from it. */
+  #takeText(entry: VolumeEntry, text: JournalText, header: { seq: number; timeUs: number }): void {
+    const volumeId = entry.row.id;
+    switch (text.type) {
+      case "mark":
+        this.#catalog.putMark(volumeId, {
+          name: text.name,
+          seq: header.seq,
+          timeUs: header.timeUs,
+          pinned: text.pinned,
+          note: text.note,
+        });
+        break;
+      case "mark-changed": {
+        const mark = this.#catalog.mark(volumeId, text.name);
+        if (mark !== undefined) {
+          this.#catalog.putMark(volumeId, { ...mark, pinned: text.pinned, note: text.note });
+        }
+        break;
+      }
+      case "mark-deleted":
+        this.#catalog.removeMark(volumeId, text.name);
+        break;
+      case "policy":
+        this.#catalog.setPolicy(volumeId, JSON.stringify(text.policy));
+        entry.row = { ...entry.row, policy: JSON.stringify(text.policy) };
+        break;
+      case "thinned":
+      case "compaction":
+      case "volume":
+        break;
+    }
+  }
+
+  #directory(volumeId: string): string {
+    return path.join(this.#dataPath, "volumes", volumeId);
+  }
+
+  /** A volume's entry; throws `not-found`. */
+  entry(name: string): VolumeEntry {
+    const entry = this.#entries.get(name);
+    if (entry === undefined) {
+      throw new VarveError("not-found", `find volume ${name}: there is none of that name`, {
+        field: "volume",
+        hint: "List the volumes with varve volume list.",
+      });
+    }
+    return entry;
+  }
+
+  /** A volume that could be opened; throws why not. */
+  open(name: string): Volume {
+    const { volume, error } = this.entry(name);
+    if (volume !== undefined) return volume;
+    throw error ?? new VarveError("conflict", `open volume ${name}: it is still being opened`);
+  }
+
+  /** A volume that could be opened, or `undefined` when there is none of that name. */
+  find(name: string): Volume | undefined {
+    return this.#entries.has(name) ? this.open(name) : undefined;
+  }
+
+  /** What is known of every volume, by name. */
+  list(): VolumeInfo[] {
+    return this.names().map((name) => this.info(name));
+  }
+
+  /** What is known of one volume. */
+  info(name: string): VolumeInfo {
+    const { row, volume, error } = this.entry(name);
+    const created = { time: formatTime(row.createdUs, 6), seq: 0 };
+    const oldest = volume?.moments.oldest();
+    const totalBytes = row.sizeBytes;
+    const failed = volume === undefined || volume.failure !== undefined;
+    return {
+      id: row.id,
+      name: row.name,
+      sizeBytes: row.sizeBytes,
+      state: failed ? "failed" : volume.baselineComplete ? "ready" : "baseline",
+      ...(error === undefined ? {} : { error: error.message }),
+      primary: { path: row.primaryPath, managed: row.primaryManaged },
+      createdAt: formatTime(row.createdUs, 6),
+      window: {
+        from: oldest === undefined ? created : momentInfo(oldest),
+        to: volume === undefined ? created : {
+          time: formatTime(volume.lastTimeUs, 6),
+          seq: volume.lastSeq,
+        },
+      },
+      baseline: {
+        complete: volume?.baselineComplete ?? false,
+        doneBytes: volume?.baselineBytes ?? 0,
+        totalBytes,
+      },
+      historyBytes: volume?.historyBytes(this.#disk) ?? 0,
+      counts: {
+        marks: this.#catalog.marks(row.id).length,
+        segments: this.#disk.list(path.join(this.#directory(row.id), VOLUME_FILES.segments)).length,
+        connections: this.#connections(name),
+      },
+      indexedSeq: volume?.indexedSeq ?? 0,
+      durableSeq: volume?.durableSeq ?? 0,
+    };
+  }
+
+  /** Makes or adopts a volume; for an adopted one it resolves when the baseline is complete. */
+  async create(request: CreateVolumeRequest, caller: Caller): Promise<VolumeInfo> {
+    const { name } = request;
+    checkName(`create volume ${name}`, name);
+    if (this.#entries.has(name) || this.#creating.has(name)) {
+      throw new VarveError("conflict", `create volume ${name}: there is one of that name`, { field: "name" });
+    }
+    this.#creating.add(name);
+    try {
+      const adopt = request.primary?.adopt ?? false;
+      const row = this.#newRow(request, adopt);
+      const directory = this.#directory(row.id);
+      try {
+        await prepareVolume(row, { disk: this.#disk, directory, adopt });
+      } catch (thrown) {
+        this.#disk.removeTree(directory);
+        throw thrown;
+      }
+      this.#catalog.transaction(() => {
+        this.#catalog.addVolume(row);
+        this.#access.record(caller, adopt ? "volume.adopt" : "volume.create", name, {
+          sizeBytes: row.sizeBytes,
+          primary: row.primaryPath,
+        });
+      });
+      await this.#openVolume(row);
+      const volume = this.open(name);
+      await volume.completeBaseline();
+      if (volume.failure !== undefined) throw volume.failure;
+      await volume.live.describe(
+        JSON.stringify({ type: "volume", volume: row, marks: [] } satisfies JournalText),
+      );
+    } finally {
+      this.#creating.delete(name);
+    }
+    return this.info(name);
+  }
+
+  #newRow(request: CreateVolumeRequest, adopt: boolean): VolumeRow {
+    const id = randomBytes(16).toString("hex");
+    const { name, primary } = request;
+    const tried = `create volume ${name}`;
+    if (primary !== undefined && !path.isAbsolute(primary.path)) {
+      throw new VarveError("invalid", `${tried}: the path ${primary.path} is not absolute`, {
+        field: "primary.path",
+      });
+    }
+    let sizeBytes = request.sizeBytes;
+    if (adopt) {
+      const place = primary?.path ?? "";
+      const stat = this.#disk.stat(place);
+      if (stat === undefined || stat.kind === "other") {
+        const found = stat === undefined
+          ? "there is nothing there"
+          : "it is neither a file nor a block device";
+        throw new VarveError("invalid", `adopt ${place}: ${found}`, { field: "primary.path" });
+      }
+      const user = this.primaries().get(stat.identity);
+      if (user !== undefined) {
+        throw new VarveError("conflict", `adopt ${place}: it is ${user}`, { field: "primary.path" });
+      }
+      sizeBytes ??= stat.sizeBytes;
+      if (sizeBytes > stat.sizeBytes) {
+        throw new VarveError("invalid", `adopt ${place}: it has ${stat.sizeBytes} bytes, not ${sizeBytes}`, {
+          field: "sizeBytes",
+        });
+      }
+    } else if (primary !== undefined && this.#disk.stat(primary.path) !== undefined) {
+      throw new VarveError("conflict", `${tried}: ${primary.path} exists already`, {
+        field: "primary.path",
+        hint: "To protect an existing file or device as it is, adopt it.",
+      });
+    }
+    if (
+      sizeBytes === undefined || !Number.isSafeInteger(sizeBytes) || sizeBytes <= 0 ||
+      sizeBytes > SIZE_BYTES_MAX
+    ) {
+      throw new VarveError("invalid", `${tried}: the size ${sizeBytes ?? "(none)"} does not fit`, {
+        field: "sizeBytes",
+        hint: `A number of bytes from 1 to ${SIZE_BYTES_MAX}.`,
+      });
+    }
+    return {
+      id,
+      name,
+      sizeBytes,
+      primaryPath: primary?.path ?? path.join(this.#directory(id), VOLUME_FILES.primary),
+      primaryManaged: primary === undefined,
+      // The last thing in its millisecond, so that a time with three digits names it exactly.
+      createdUs: Math.floor(this.#clock.nowUs() / 1000) * 1000 + 999,
+      policy: JSON.stringify(DEFAULT_POLICY),
+    };
+  }
+
+  /** Identities of the primaries of all volumes, with what they are. */
+  primaries(): Map<string, string> {
+    const primaries = new Map<string, string>();
+    for (const { row } of this.#entries.values()) {
+      const identity = this.#disk.stat(row.primaryPath)?.identity;
+      if (identity !== undefined) primaries.set(identity, `the primary of volume ${row.name}`);
+    }
+    return primaries;
+  }
+
+  /** Forgets a volume; with `purge` its history and its managed primary are deleted too. */
+  async delete(name: string, options: { purge: boolean }, caller: Caller): Promise<void> {
+    const { row, volume } = this.entry(name);
+    if (this.#connections(name) > 0) {
+      throw new VarveError("conflict", `delete volume ${name}: clients are connected to it`, {
+        hint: "Disconnect the hosts first.",
+      });
+    }
+    this.#entries.delete(name);
+    await volume?.close();
+    this.#catalog.transaction(() => {
+      this.#catalog.removeVolume(row.id);
+      this.#access.record(caller, "volume.delete", name, { purge: options.purge, id: row.id });
+    });
+    if (options.purge) this.#disk.removeTree(this.#directory(row.id));
+  }
+
+  /** Makes every volume durable and closes it. */
+  async close(): Promise<void> {
+    for (const { row, volume } of this.#entries.values()) {
+      await volume?.close().catch((thrown) => {
+        const message = thrown instanceof Error ? thrown.message : String(thrown);
+        logger.error("Closing volume {volume}: {message}", { volume: row.name, message });
+      });
+    }
+  }
+}

@@ -1,26 +1,34 @@
 /**
- * Varve: block-level continuous data protection. Hosts write to volumes over NBD, every write is kept, and the volume
- * at any retained moment can be read as a block device, browsed as files, or recovered to a new disk.
+ * Varve: block-level continuous data protection. Hosts write to volumes over NBD, every write is kept, and a volume at
+ * any retained moment can be read as a block device, browsed as files, or recovered to a new disk.
  *
- * This module is the engine without its command line, HTTP API and mounted tree: {@linkcode openAppliance} opens a
- * data folder, {@linkcode NbdServer} serves its volumes and their past, {@linkcode openGuestDisk} reads the files on
- * any block device. It runs as root or as the owner of the data folder, on Linux, with all permissions.
+ * This module is the engine without its command line, HTTP API and mounted tree: {@linkcode openAppliance} opens a data
+ * folder, {@linkcode NbdServer} serves its volumes and their past, {@linkcode openGuestDisk} reads the files on any
+ * {@linkcode BlockDevice}. Failures are {@linkcode VarveError}s. It needs Linux and all of Deno's permissions.
  *
- * ```ts no-eval
+ * ```ts
  * import { NbdServer, openAppliance } from "@varve/varve";
  *
- * const appliance = await openAppliance({ dataPath: "/srv/varve" });
+ * const appliance = await openAppliance({ dataPath: await Deno.makeTempDir() });
  * const server = new NbdServer({ exports: appliance.nbdExports });
- * await server.listen("unix:/run/varve/nbd.sock");
+ * await server.listen("127.0.0.1:0");
  *
  * const operator = { name: "example" };
  * await appliance.createVolume({ name: "db", sizeBytes: 2 ** 30 }, operator);
  * await appliance.createMark("db", { name: "empty", pinned: true }, operator);
- * console.log(await appliance.resolve("db", "mark:empty"));
+ * const moment = await appliance.resolve("db", "mark:empty");
+ * console.assert(moment.seq === 1); // The export db@mark:empty shows this moment.
  *
  * await server.close();
  * await appliance.close();
  * ```
+ *
+ * - The appliance: {@linkcode openAppliance}, {@linkcode Appliance}, and {@linkcode Engine} with its types.
+ * - Block devices: {@linkcode BlockDevice}, {@linkcode SubDevice}.
+ * - NBD: {@linkcode NbdServer}, {@linkcode ExportProvider}.
+ * - Guest file systems: {@linkcode openGuestDisk}, {@linkcode GuestFileSystem}.
+ * - Errors, sizes, durations, times: {@linkcode VarveError}, {@linkcode parseSize}, {@linkcode parseDuration},
+ *   {@linkcode parseRfc3339}.
  *
  * @module
  */
@@ -32,6 +40,9 @@ export {
   VERSION,
 } from "./src/appliance.ts";
 export type * from "./src/engine.ts";
+export type { PastPlace } from "./src/timeline/past.ts";
+export { BLOCK_BYTES, type BlockDevice, type CommandOptions, type Extent } from "./src/base/block_device.ts";
+export { type Clock, systemClock } from "./src/base/clock.ts";
 export {
   ERROR_CODES,
   type ErrorCode,
@@ -39,12 +50,7 @@ export {
   type VarveErrorMessage,
   type VarveErrorOptions,
 } from "./src/base/errors.ts";
-export { BLOCK_BYTES, type BlockDevice, type CommandOptions, type Extent } from "./src/base/block_device.ts";
-export { MemoryDevice } from "./src/base/memory_device.ts";
-export { type Clock, systemClock } from "./src/base/clock.ts";
 export { formatTime, parseRfc3339 } from "./src/base/time.ts";
 export { formatDuration, formatSize, parseDuration, parseSize } from "./src/base/units.ts";
 export * from "./src/nbd/mod.ts";
 export * from "./src/guestfs/mod.ts";
-export type { PastPlace } from "./src/timeline/past.ts";
-export { openPastView } from "./src/timeline/past.ts";

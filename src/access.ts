@@ -29,10 +29,12 @@ export class Access {
   /** Makes the first administrator's token and writes it to `DATA/admin.token`, unless there are tokens already. */
   ensureAdministrator(dataPath: string): void {
     if (this.#catalog.tokens().length > 0) return;
-    const { token } = this.create({ name: "admin", scopes: ["admin"] }, { name: "varve" });
+    const token = newSecret();
     const place = path.join(dataPath, "admin.token");
+    // The file first: a token that the catalogue knows and nobody has ever seen would lock everybody out.
     fs.rmSync(place, { force: true });
     fs.writeFileSync(place, `${token}\n`, { mode: 0o600 });
+    this.#add(token, { name: "admin", scopes: ["admin"] }, { name: "varve" });
   }
 
   /** Makes a token; the secret is told only here. */
@@ -42,7 +44,11 @@ export class Access {
         field: "name",
       });
     }
-    const token = `varve_${randomBytes(32).toString("base64url")}`;
+    const token = newSecret();
+    return { ...this.#add(token, request, caller), token };
+  }
+
+  #add(token: string, request: { name: string; scopes: TokenScope[] }, caller: Caller): TokenInfo {
     const row: TokenRow = {
       id: randomBytes(8).toString("hex"),
       name: request.name,
@@ -53,7 +59,7 @@ export class Access {
       this.#catalog.addToken(row, sha256(token));
       this.record(caller, "token.create", request.name, { id: row.id, scopes: request.scopes });
     });
-    return { ...tokenInfo(row), token };
+    return tokenInfo(row);
   }
 
   /** Tokens without secrets. */
@@ -99,6 +105,10 @@ export class Access {
       details: JSON.parse(row.details) as Record<string, unknown>,
     }));
   }
+}
+
+function newSecret(): string {
+  return `varve_${randomBytes(32).toString("base64url")}`;
 }
 
 function sha256(text: string): string {

@@ -268,7 +268,7 @@ class LocalAppliance implements Appliance {
   startPrune(name: string, caller: Caller): JobInfo {
     const entry = this.#volumes.entry(name);
     const volume = this.#volumes.open(name);
-    volume.live;
+    if (volume.failure !== undefined) throw volume.failure;
     if (
       this.#jobs.list().some((job) => job.kind === "prune" && job.volume === name && job.state === "running")
     ) {

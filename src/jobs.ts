@@ -93,6 +93,7 @@ export class Jobs {
   }
 
   async #run(job: Job, work: (context: JobContext) => Promise<Record<string, unknown>>): Promise<void> {
+    let outcome: Partial<JobInfo>;
     try {
       const result = await work({
         signal: job.abort.signal,
@@ -101,20 +102,20 @@ export class Jobs {
           for (const watcher of job.watchers) watcher(job.info);
         },
       });
-      this.#change(job, { state: "succeeded", endedAt: this.#now(), result });
+      outcome = { state: "succeeded", result };
     } catch (thrown) {
       const error = VarveError.from(thrown, `run the ${job.info.kind}`);
       const cancelled = job.abort.signal.aborted;
-      this.#change(job, {
+      outcome = {
         state: cancelled ? "cancelled" : "failed",
-        endedAt: this.#now(),
         error: {
           code: cancelled ? "cancelled" : error.code,
           detail: cancelled ? "the job was cancelled" : error.message,
           ...(error.hint === undefined ? {} : { hint: error.hint }),
         },
-      });
+      };
     }
+    this.#change(job, { ...outcome, endedAt: this.#now() });
   }
 
   #change(job: Job, change: Partial<JobInfo>): void {

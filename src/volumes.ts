@@ -80,7 +80,16 @@ export class Volumes {
 
   /** Opens every volume of the catalogue. One that fails does not keep the others from being opened. */
   async openAll(): Promise<void> {
-    for (const row of this.#catalog.volumes()) await this.#openVolume(row);
+    const rows = this.#catalog.volumes();
+    for (const row of rows) await this.#openVolume(row);
+    const known = new Set(rows.map((row) => row.id));
+    for (const id of this.#disk.list(path.join(this.#dataPath, "volumes"))) {
+      if (known.has(id)) continue;
+      logger.warn("The catalogue knows no volume {id}; its history is kept in {place}", {
+        id,
+        place: this.#directory(id),
+      });
+    }
   }
 
   /** Names, sorted. */

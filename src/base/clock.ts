@@ -10,7 +10,17 @@ export interface Clock {
   nowUs(): number;
 }
 
-/** The machine's own clock. */
+let originMs = performance.timeOrigin;
+
+/**
+ * The machine's own clock. The digits below a millisecond come from the monotonic clock, which stands still while the
+ * machine sleeps and knows of no correction: it is set by the wall clock again as soon as the two part.
+ */
 export const systemClock: Clock = {
-  nowUs: () => Math.floor((performance.timeOrigin + performance.now()) * 1000),
+  nowUs: () => {
+    const wallMs = Date.now();
+    const sinceMs = performance.now();
+    if (Math.abs(originMs + sinceMs - wallMs) > 2) originMs = wallMs - sinceMs;
+    return Math.floor((originMs + sinceMs) * 1000);
+  },
 };

@@ -16,45 +16,50 @@ export interface OpenDatabaseOptions {
 
 /** Opens a database in WAL mode and brings its schema up to date. `place` may be `:memory:`. */
 export function openDatabase(place: string, options: OpenDatabaseOptions): DatabaseSync {
-  let database: DatabaseSync;
+  let database: DatabaseSync | undefined;
   try {
     database = new DatabaseSync(place, { readOnly: options.readOnly ?? false });
     database.exec("PRAGMA busy_timeout = 10000");
-    if (options.readOnly) return database;
-    database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;");
+    if (!options.readOnly) {
+      database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;");
+      migrate(database, place, options.migrations);
+    }
+    return database;
   } catch (thrown) {
+    database?.close();
     throw VarveError.from(thrown, `open the catalogue ${place}`);
   }
+}
+
+function migrate(database: DatabaseSync, place: string, migrations: readonly string[]): void {
   const found = database.prepare("PRAGMA user_version").get()?.["user_version"];
   const version = typeof found === "number" ? found : 0;
-  if (version > options.migrations.length) {
-    database.close();
+  if (version > migrations.length) {
     throw new VarveError(
       "unsupported",
-      `open the catalogue ${place}: its schema is version ${version}, this Varve knows ${options.migrations.length}`,
+      `open the catalogue ${place}: its schema is version ${version}, this Varve knows ${migrations.length}`,
       { hint: "Use the version of Varve that wrote it, or a newer one." },
     );
   }
-  for (const [index, migration] of options.migrations.entries()) {
+  for (const [index, migration] of migrations.entries()) {
     if (index < version) continue;
     transaction(database, () => {
       database.exec(migration);
       database.exec(`PRAGMA user_version = ${index + 1}`);
     });
   }
-  return database;
 }
 
 /** Runs `work` in one transaction: all of it is kept, or nothing. */
 export function transaction<T>(database: DatabaseSync, work: () => T): T {
   database.exec("BEGIN IMMEDIATE");
-  let result: T;
   try {
-    result = work();
+    const result = work();
+    database.exec("COMMIT");
+    return result;
   } catch (thrown) {
-    database.exec("ROLLBACK");
+    // SQLite has rolled back by itself after some failures, such as a full disk.
+    if (database.isTransaction) database.exec("ROLLBACK");
     throw thrown;
   }
-  database.exec("COMMIT");
-  return result;
 }

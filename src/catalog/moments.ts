@@ -171,8 +171,8 @@ export class Moments {
   }
 
   /**
-   * Moves the horizon: below it only `kept` remains; from the moment with sequence `horizonSeq` on everything does.
-   * To be called within a transaction.
+   * Moves the horizon: below it only `kept` remains; from the moment with sequence `horizonSeq` on everything that is
+   * there stays, single moments too, when the horizon lies below the present one. To be called within a transaction.
    */
   thin(horizonSeq: number, kept: readonly KeptMoment[]): void {
     const straddling = this.#map.statement(
@@ -182,7 +182,7 @@ export class Moments {
     if (straddling !== undefined) {
       this.#insert(unpackMoments(blobOf(straddling["packed"])).filter((moment) => moment.seq >= horizonSeq));
     }
-    this.#map.statement("DELETE FROM kept").run();
+    this.#map.statement("DELETE FROM kept WHERE seq < ?").run(horizonSeq);
     for (const moment of kept) {
       this.#map.statement("INSERT INTO kept VALUES (?, ?, ?, ?)").run(
         moment.seq,

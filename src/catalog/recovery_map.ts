@@ -233,6 +233,16 @@ export class RecoveryMap {
 
   /** The whole region as of `seq`: sorted extents without overlaps, holes among them; what is left out is a hole. */
   resolveRegion(region: number, seq: number): PackedExtent[] {
+    // One snapshot for all of its look-ups: between them a prune in another thread may replace the region's rows.
+    this.database.exec("SAVEPOINT resolve_region");
+    try {
+      return this.#resolve(region, seq);
+    } finally {
+      this.database.exec("RELEASE resolve_region");
+    }
+  }
+
+  #resolve(region: number, seq: number): PackedExtent[] {
     const painter = new RegionPainter();
     const keyframe = this.statement(
       "SELECT seq, packed FROM regions WHERE region = ? AND kind = 1 AND seq <= ? ORDER BY seq DESC LIMIT 1",

@@ -25,7 +25,9 @@ import {
   CHECKSUM_BYTES,
   encodeRecordHeader,
   encodeSegmentHeader,
+  isCommand,
   isText,
+  MAX_PAYLOAD_BYTES,
   RECORD_HEADER_BYTES,
   recordBytes,
   type RecordHeader,
@@ -140,11 +142,17 @@ export class JournalWriter {
   append(record: NewRecord, ...payload: Uint8Array[]): RecordPlace {
     if (this.#failure !== undefined) throw this.#failure;
     const payloadBytes = payload.reduce((sum, part) => sum + part.length, 0);
+    if (payloadBytes > MAX_PAYLOAD_BYTES) {
+      throw new VarveError(
+        "invalid",
+        `append to the journal: ${payloadBytes} bytes are more than a record holds, ${MAX_PAYLOAD_BYTES}`,
+      );
+    }
     const size = recordBytes({ kind: record.kind, payloadBytes });
     const active = this.#room(size);
     const place = { segment: active.number, offset: active.writtenBytes + this.#buffered };
     this.#put(active, record, payloadBytes, payload);
-    this.#lastSeq = record.seq;
+    if (isCommand(record.kind)) this.#lastSeq = record.seq;
     return place;
   }
 
@@ -271,19 +279,20 @@ export class JournalWriter {
     this.#buffered = 0;
   }
 
-  /** Resolves when everything committed before the call is durable. */
+  /** Resolves when everything committed before the call is durable. Calls must not overlap. */
   async sync(): Promise<void> {
     if (this.#failure !== undefined) throw this.#failure;
     this.commit();
-    const files = this.#unsynced;
+    const files = [...this.#unsynced];
     const directoryUnsynced = this.#directoryUnsynced;
     this.#directoryUnsynced = false;
-    this.#unsynced = this.#active === undefined ? [] : [this.#active.file];
     const activeFile = this.#active?.file;
     try {
       for (const file of files) {
         await file.sync();
-        if (file !== activeFile) file.close();
+        if (file === activeFile) continue;
+        this.#unsynced = this.#unsynced.filter((other) => other !== file);
+        file.close();
       }
       if (directoryUnsynced) await this.#disk.syncDirectory(this.#options.directory);
     } catch (thrown) {
@@ -302,11 +311,14 @@ export class JournalWriter {
 
   /** Seals and closes; everything is durable when it resolves. Does nothing more after a failure than closing files. */
   async close(): Promise<void> {
-    if (this.#failure === undefined) {
-      this.seal();
-      await this.sync();
+    try {
+      if (this.#failure === undefined) {
+        this.seal();
+        await this.sync();
+      }
+    } finally {
+      for (const file of this.#unsynced) file.close();
+      this.#unsynced = [];
     }
-    for (const file of this.#unsynced) file.close();
-    this.#unsynced = [];
   }
 }

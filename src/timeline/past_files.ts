@@ -76,11 +76,11 @@ export class PastFiles {
     let links = 0;
     for (let name = parts.shift(); name !== undefined; name = parts.shift()) {
       const at = trail.at(-1) ?? root;
+      if (at.system.stat(at.inode).type !== "directory") throw notThere(path, `${at.path} is no directory`);
       if (name === "..") {
         if (trail.length > 1) trail.pop();
         continue;
       }
-      if (at.system.stat(at.inode).type !== "directory") throw notThere(path, `${at.path} is no directory`);
       const inode = at.system.lookup(at.inode, new TextEncoder().encode(name));
       if (inode === undefined) throw notThere(path, `${at.path} holds no ${name}`);
       const next = {

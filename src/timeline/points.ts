@@ -69,7 +69,8 @@ export function listPoints(input: PointsInput): PointInfo[] {
     const named = input.kinds.has("mark") ? marks.get(moment.seq) ?? [] : [];
     if (named.length > 0) return named.map(markInfo);
     const tier = tiers.get(moment.seq)?.every;
-    const kind = moment.kind === MOMENT_KINDS.created ? "created" : tier === undefined ? "flush" : "tier";
+    const isCreated = moment.kind === MOMENT_KINDS.created && input.kinds.has("created");
+    const kind = isCreated ? "created" : tier === undefined ? "flush" : "tier";
     return [{
       time: formatTime(moment.timeUs, 6),
       seq: moment.seq,

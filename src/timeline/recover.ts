@@ -5,12 +5,15 @@
  */
 import { createHash } from "node:crypto";
 import fs from "node:fs";
+import path from "node:path";
 import type { BlockDevice } from "../base/block_device.ts";
 import { isZero } from "../base/bytes.ts";
 import { VarveError } from "../base/errors.ts";
 import type { Disk, DiskFile } from "../disk/mod.ts";
 
 const CHUNK_BYTES = 1 << 20;
+/** Dangling symbolic links followed at most. */
+const LINKS_MAX = 40;
 const ZERO_CHUNK = new Uint8Array(CHUNK_BYTES);
 
 /** Options of {@linkcode copyToTarget}. */
@@ -57,9 +60,8 @@ export function checkTarget(target: string, disk: Disk, rules: TargetRules): voi
       "Give the path from the root, for example /srv/disk.img.",
     );
   }
-  const parent = target.replace(/\/[^/]*$/, "") || "/";
-  const realParent = fs.existsSync(parent) ? fs.realpathSync(parent) : parent;
-  if (`${realParent}/`.startsWith(`${rules.dataPath}/`)) {
+  const parent = path.dirname(target);
+  if (`${realPlace(target)}/`.startsWith(`${rules.dataPath}/`)) {
     throw fail("invalid", "it lies in Varve's own data folder", "Choose a place outside of it.");
   }
   const stat = disk.stat(target);
@@ -87,6 +89,15 @@ export function checkTarget(target: string, disk: Disk, rules: TargetRules): voi
   if (user !== undefined) {
     throw fail("conflict", `it is in use: ${user}`, "Unmount or detach it first, or use --force.");
   }
+}
+
+/** Where a path leads, also when the file itself, or the one that a link names, is not there yet. */
+function realPlace(target: string, links = 0): string {
+  if (fs.existsSync(target)) return fs.realpathSync(target);
+  const parent = path.dirname(target);
+  const place = path.join(fs.existsSync(parent) ? fs.realpathSync(parent) : parent, path.basename(target));
+  if (links > LINKS_MAX || !fs.lstatSync(place, { throwIfNoEntry: false })?.isSymbolicLink()) return place;
+  return realPlace(path.resolve(path.dirname(place), fs.readlinkSync(place)), links + 1);
 }
 
 function userOfDevice(target: string): string | undefined {

@@ -150,6 +150,11 @@ export class Volume {
     const segments = new SegmentReader(disk, segmentsDirectory);
     let primary: Primary | undefined;
     try {
+      if (map.getState("baseline_bytes", -1) < 0) {
+        throw new VarveError("damaged", `open the recovery map in ${directory}: it is missing or was never finished`, {
+          hint: "Bring map.sqlite back from a copy. The segments beside it hold the whole history: do not delete them.",
+        });
+      }
       let failure: VarveError | undefined;
       try {
         primary = openPrimary(row, disk);

@@ -254,7 +254,7 @@ class LocalAppliance implements Appliance {
     if (policy !== undefined) checkPolicy(policy);
     const entry = this.#volumes.entry(name);
     const volume = this.#volumes.open(name);
-    await volume.settle();
+    await volume.settleSegments();
     const plan = await planPrune(volume, {
       marks: this.#catalog.marks(entry.row.id),
       policy: policy ?? this.getRetention(name),
@@ -277,7 +277,7 @@ class LocalAppliance implements Appliance {
     const policy = this.getRetention(name);
     this.#access.record(caller, "prune", name, { policy });
     return this.#jobs.start("prune", name, async ({ signal, progress }) => {
-      await volume.settle();
+      await volume.settleSegments();
       const plan = await planPrune(volume, {
         marks: this.#catalog.marks(entry.row.id),
         policy,

@@ -73,7 +73,7 @@ export class Catalog {
 
   /** Opens the catalogue at `place`, making it when it is missing. */
   constructor(place: string) {
-    this.#database = openDatabase(place, { migrations: CATALOG_MIGRATIONS });
+    this.#database = openDatabase(place, { migrations: CATALOG_MIGRATIONS, synchronous: "FULL" });
   }
 
   /** Runs `work` in one transaction. */

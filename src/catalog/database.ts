@@ -10,6 +10,11 @@ import { VarveError } from "../base/errors.ts";
 export interface OpenDatabaseOptions {
   /** Open for reading alone; migrations are then not run. Default false. */
   readonly readOnly?: boolean;
+  /**
+   * Whether each commit survives power loss (`FULL`), or only as long as the machine has power (`NORMAL`): the recovery
+   * maps can be made again from the journal, the catalogue is told of marks only once. Default `NORMAL`.
+   */
+  readonly synchronous?: "NORMAL" | "FULL";
   /** Statements that bring the schema from version N to N + 1. */
   readonly migrations: readonly string[];
 }
@@ -21,7 +26,10 @@ export function openDatabase(place: string, options: OpenDatabaseOptions): Datab
     database = new DatabaseSync(place, { readOnly: options.readOnly ?? false });
     database.exec("PRAGMA busy_timeout = 10000");
     if (!options.readOnly) {
-      database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;");
+      const synchronous = options.synchronous ?? "NORMAL";
+      database.exec(
+        `PRAGMA journal_mode = WAL; PRAGMA synchronous = ${synchronous}; PRAGMA foreign_keys = ON;`,
+      );
       migrate(database, place, options.migrations);
     }
     return database;

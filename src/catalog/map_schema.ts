@@ -53,12 +53,14 @@ export const MAP_MIGRATIONS: readonly string[] = [
     kind INTEGER NOT NULL
   ) STRICT;
 
-  -- Finished segments. retired: replaced by compaction, waiting to be deleted.
+  -- Finished segments. compacted: written by compaction, so no start ever scans it.
+  -- retired: replaced by compaction, waiting to be deleted.
   CREATE TABLE segments (
     segment INTEGER PRIMARY KEY,
     first_seq INTEGER NOT NULL,
     last_seq INTEGER NOT NULL,
     bytes INTEGER NOT NULL,
+    compacted INTEGER NOT NULL DEFAULT 0,
     retired INTEGER NOT NULL DEFAULT 0
   ) STRICT;
 

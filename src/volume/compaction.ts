@@ -224,7 +224,9 @@ class CompactedSegment {
     await this.#disk.syncDirectory(path.join(directory, VOLUME_FILES.segments));
     await this.#volume.exclusively(() => {
       map.transaction(() =>
-        map.statement("INSERT INTO segments (segment, first_seq, last_seq, bytes) VALUES (?, ?, ?, ?)").run(
+        map.statement(
+          "INSERT INTO segments (segment, first_seq, last_seq, bytes, compacted) VALUES (?, ?, ?, ?, 1)",
+        ).run(
           this.#number,
           this.#firstSeq,
           this.#lastSeq,

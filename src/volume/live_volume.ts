@@ -88,10 +88,10 @@ export class LiveVolume implements BlockDevice {
     this.#parts = parts;
     this.sizeBytes = parts.primary.sizeBytes;
     this.#lastTimeUs = parts.lastTimeUs;
-    this.#durable = this.#position();
+    this.#durable = this.position;
     this.indexer = new Indexer(parts.map, {
       makeDurable: () => this.#makeDurable("journal"),
-      position: () => this.#position(),
+      position: () => this.position,
       durable: () => this.#durable,
       takeFinished: () => parts.journal.takeFinished(),
     });
@@ -112,7 +112,8 @@ export class LiveVolume implements BlockDevice {
     return this.#durable.seq;
   }
 
-  #position(): ScanPosition {
+  /** Newest sequence, and where the record after it will lie. */
+  get position(): ScanPosition {
     return { seq: this.#parts.journal.lastSeq, place: this.#parts.journal.position };
   }
 
@@ -360,7 +361,7 @@ export class LiveVolume implements BlockDevice {
   }
 
   async #checkpoint(step: "journal" | "apply" | "primary"): Promise<void> {
-    const end = this.#position();
+    const end = this.position;
     // The overlay that takes new changes is never among those applied: the sync does not cover what comes later.
     if (!this.#overlays.at(-1)?.isEmpty) this.#overlays.push(new Overlay());
     const overlays = this.#overlays.slice(0, -1);
@@ -404,7 +405,7 @@ export class LiveVolume implements BlockDevice {
       await this.indexer.queue.run(() => {
         map.transaction(() => {
           this.indexer.recordSegments(journal.takeFinished());
-          this.indexer.savePosition(this.#position());
+          this.indexer.savePosition(this.position);
         });
         return Promise.resolve();
       });

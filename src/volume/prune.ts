@@ -80,10 +80,10 @@ export async function planPrune(volume: Volume, options: PruneOptions): Promise<
 
   const segments: number[] = [];
   let bytesFreed = 0;
-  const rows = volume.map.statement("SELECT segment, bytes FROM segments WHERE last_seq <= ? AND retired = 0")
-    .all(
-      outcome.base.seq,
-    );
+  // What the next start would scan stays as it is.
+  const rows = volume.map.statement(
+    "SELECT segment, bytes FROM segments WHERE last_seq <= ? AND retired = 0 AND (compacted = 1 OR segment < ?)",
+  ).all(outcome.base.seq, volume.map.getState("scan_segment", 1));
   for (const row of rows) {
     const bytes = Number(row["bytes"]);
     const living = liveBytes.get(Number(row["segment"])) ?? 0;

@@ -19,7 +19,7 @@ async function runPrune(
   test: TestVolume,
   policy: Parameters<typeof planPrune>[1]["policy"],
 ): Promise<PrunePlan> {
-  await test.volume.settle();
+  await test.volume.settleSegments();
   const common = { onProgress: () => {}, signal: new AbortController().signal };
   const plan = await planPrune(test.volume, { marks: test.marks, policy, nowUs: test.clock.us, ...common });
   await prune(test.volume, test.disk, plan, common);

@@ -72,6 +72,10 @@ interface Tail {
   readonly moments: PackedMoment[];
   readonly extents: MapExtent[];
   readonly sealed: { segment: number; bytes: number; firstSeq: number; lastSeq: number }[];
+  /** Segments behind a break. */
+  readonly behind: string[];
+  /** The segment with the break, and what is left of it. */
+  torn: { place: string; validBytes: number } | undefined;
 }
 
 /** Brings a volume to the state of its last whole record. Throws `damaged` when durable records are missing. */
@@ -91,6 +95,7 @@ export async function recoverVolume(parts: RecoveryParts): Promise<RecoveredJour
       { hint: "Segment files are missing or damaged. Bring them back from a copy, or run varve rebuild." },
     );
   }
+  dropTorn(disk, tail);
   for (const sealed of tail.sealed) {
     const file = disk.open(path.join(directory, segmentFileName(sealed.segment)), { mode: "write" });
     await file.sync();
@@ -167,6 +172,8 @@ function readTail(parts: RecoveryParts, numbers: readonly number[]): Tail {
     moments: [],
     extents: [],
     sealed: [],
+    behind: [],
+    torn: undefined,
   };
   const waiting = numbers.filter((number) => number >= scanSegment);
   let broken = false;
@@ -178,11 +185,10 @@ function readTail(parts: RecoveryParts, numbers: readonly number[]): Tail {
       header.segment === segment &&
       (segment === scanSegment ? header.previousSeq <= tail.lastSeq : header.previousSeq === tail.lastSeq);
     if (broken || !follows) {
-      // Nothing behind a break was ever acknowledged as durable. It is set aside, not destroyed.
       broken = true;
       tail.droppedBytes += disk.stat(place)?.sizeBytes ?? 0;
+      tail.behind.push(place);
       segments.forget(segment);
-      disk.rename(place, `${place}.dropped`);
       continue;
     }
     const from = segment === scanSegment ? map.getState("scan_offset", 0) : 0;
@@ -195,14 +201,21 @@ function readTail(parts: RecoveryParts, numbers: readonly number[]): Tail {
     if (validBytes < fileBytes) {
       broken = true;
       tail.droppedBytes += fileBytes - validBytes;
+      tail.torn = { place, validBytes };
       segments.forget(segment);
-      const file = disk.open(place, { mode: "write" });
-      file.truncate(validBytes);
-      file.close();
     }
     tail.sealed.push({ segment, bytes: validBytes, firstSeq: header.previousSeq + 1, lastSeq: tail.lastSeq });
   }
   return tail;
+}
+
+/** Nothing behind a break was ever acknowledged as durable. Whole segments are set aside, not destroyed. */
+function dropTorn(disk: Disk, tail: Tail): void {
+  for (const place of tail.behind) disk.rename(place, `${place}.dropped`);
+  if (tail.torn === undefined) return;
+  const file = disk.open(tail.torn.place, { mode: "write" });
+  file.truncate(tail.torn.validBytes);
+  file.close();
 }
 
 function take(

@@ -23,6 +23,9 @@ import { type RecoveredJournal, recoverVolume } from "./recovery.ts";
 /** Size at which a segment is finished and the next begun, in bytes. */
 export const SEGMENT_BYTES = 64 * 1024 * 1024;
 
+/** A prune looks at a segment that is not full when it has at least this size, in bytes. */
+const SEAL_BYTES_MIN = 1024 * 1024;
+
 /** What marks and meta records in the journal say about a volume, as JSON. */
 export type JournalText =
   | { type: "mark"; name: string; pinned: boolean; note?: string }
@@ -151,9 +154,14 @@ export class Volume {
     let primary: Primary | undefined;
     try {
       if (map.getState("baseline_bytes", -1) < 0) {
-        throw new VarveError("damaged", `open the recovery map in ${directory}: it is missing or was never finished`, {
-          hint: "Bring map.sqlite back from a copy. The segments beside it hold the whole history: do not delete them.",
-        });
+        throw new VarveError(
+          "damaged",
+          `open the recovery map in ${directory}: it is missing or was never finished`,
+          {
+            hint:
+              "Bring map.sqlite back from a copy. The segments beside it hold the whole history: do not delete them.",
+          },
+        );
       }
       let failure: VarveError | undefined;
       try {
@@ -274,6 +282,22 @@ export class Volume {
   /** Resolves when the recovery map covers everything captured before the call. */
   async settle(): Promise<void> {
     await this.#live?.indexer.upTo(this.#live.lastSeq);
+  }
+
+  /** As `settle`; besides, finishes the present segment when it is of some size, so that a prune can look at it. */
+  async settleSegments(): Promise<void> {
+    const { live, journal } = this;
+    await live.sync();
+    await this.settle();
+    if (journal !== undefined && journal.position.offset >= SEAL_BYTES_MIN) journal.seal();
+    const position = live.lastSeq === live.indexer.indexedSeq ? live.position : undefined;
+    await this.exclusively(() => {
+      this.map.transaction(() => {
+        live.indexer.recordSegments(journal?.takeFinished() ?? []);
+        if (position !== undefined) live.indexer.savePosition(position);
+      });
+      return Promise.resolve();
+    });
   }
 
   /** Runs work on the recovery map when no batch is being indexed. */

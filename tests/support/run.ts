@@ -7,6 +7,9 @@
 /** Where Debian keeps mkfs and losetup, which an ordinary user's PATH leaves out. */
 const SYSTEM_PATH = `${Deno.env.get("PATH") ?? "/usr/bin:/bin"}:/usr/sbin:/sbin`;
 
+/** How much of what a failed program said is told, of each kind, in characters. */
+const SAID_MAX = 2000;
+
 /** What a program left behind. */
 export interface Ran {
   /** Exit code. */
@@ -33,10 +36,13 @@ export async function attempt(command: string, ...args: string[]): Promise<Ran> 
   }
 }
 
-/** Runs a program and returns what it printed; throws an `Error` with everything it said when it fails. */
+/** Runs a program and returns what it printed; throws an `Error` with the end of what it said when it fails. */
 export async function run(command: string, ...args: string[]): Promise<string> {
   const { code, stdout, stderr } = await attempt(command, ...args);
-  if (code !== 0) throw new Error(`${command} ${args.join(" ")}: exit code ${code}\n${stdout}${stderr}`);
+  if (code !== 0) {
+    const said = `${stdout.slice(-SAID_MAX)}${stderr.slice(-SAID_MAX)}`;
+    throw new Error(`${command} ${args.join(" ")}: exit code ${code}\n${said}`);
+  }
   return stdout;
 }
 

@@ -6,7 +6,7 @@
  * folder, {@linkcode NbdServer} serves its volumes and their past, {@linkcode openGuestDisk} reads the files on any
  * {@linkcode BlockDevice}. Failures are {@linkcode VarveError}s. It needs Linux and all of Deno's permissions.
  *
- * ```ts
+ * ```ts ignore
  * import { NbdServer, openAppliance } from "@varve/varve";
  *
  * const appliance = await openAppliance({ dataPath: await Deno.makeTempDir() });

@@ -13,7 +13,7 @@
  * @module
  */
 import { VarveError } from "../src/base/errors.ts";
-import type { Engine } from "../src/engine.ts";
+import type { Engine, PointInfo } from "../src/engine.ts";
 import { closeDevice, type DeviceHandles, openDevice, wakeDevice } from "./device.ts";
 import type { FromWorker, PastPlace, Questions, ToWorker } from "./messages.ts";
 import {
@@ -26,7 +26,7 @@ import {
 } from "./mount.ts";
 
 /** Most points that `points/` lists. */
-const POINTS_MAX = 10_000;
+const POINTS_PAGE = 10_000;
 
 /** How long the serving thread has to leave its loop once it was told to, in milliseconds. */
 const KILL_AFTER_MS = 1000;
@@ -206,8 +206,20 @@ function answersOf({ engine, locate }: MountTreeOptions): Questions {
       Promise.resolve(
         engine.listVolumes().map(({ name, sizeBytes, createdAt }) => ({ name, sizeBytes, createdAt })),
       ),
-    listPoints: async (volume) =>
-      (await engine.listPoints(volume, { kinds: ["created", "mark", "tier"], limit: POINTS_MAX })).points,
+    listPoints: async (volume) => {
+      const points: PointInfo[] = [];
+      let cursor: string | undefined;
+      do {
+        const page = await engine.listPoints(volume, {
+          kinds: ["created", "mark", "tier"],
+          limit: POINTS_PAGE,
+          ...(cursor === undefined ? {} : { cursor }),
+        });
+        points.push(...page.points);
+        cursor = page.nextCursor;
+      } while (cursor !== undefined);
+      return points;
+    },
     resolve: (volume, expression) => engine.resolve(volume, expression),
     describe: (volume) => Promise.resolve(engine.getVolume(volume)),
     locate,

@@ -50,7 +50,7 @@ function recoveryText(volume: string, result: RecoveryResult): string {
   const { sizeBytes, writtenBytes, durationMs } = result;
   return `Recovered ${volume} at ${result.time} (seq:${result.seq}) to ${result.target}\n` + facts([
     ["size", `${formatSize(sizeBytes)}, ${formatSize(writtenBytes)} written`],
-    ["sha256", result.sha256],
+    ...(result.sha256 === undefined ? [] : [["sha256", result.sha256] as const]),
     ["verified", result.verified ? "yes: read back, same hash" : "no"],
     ["took", `${(durationMs / 1000).toFixed(1)} s`],
   ]);

@@ -25,7 +25,7 @@ import {
   removeMountPoint,
 } from "./mount.ts";
 
-/** Most points that `points/` lists. */
+/** Points asked for at a time. */
 const POINTS_PAGE = 10_000;
 
 /** How long the serving thread has to leave its loop once it was told to, in milliseconds. */

@@ -148,8 +148,8 @@ export interface RecoveryResult extends Moment {
   sizeBytes: number;
   /** Bytes written, without holes. */
   writtenBytes: number;
-  /** SHA-256 of the moment's whole content, in hexadecimal. */
-  sha256: string;
+  /** SHA-256 of the moment's whole content, in hexadecimal; there when `verified`. */
+  sha256?: string;
   /** Whether the target was read back and its hash is the same. */
   verified: boolean;
   /** How long it took, in milliseconds. */

@@ -4,7 +4,7 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { TestAppliance } from "./support/appliance.ts";
+import { type TestAppliance, withAppliance } from "./support/appliance.ts";
 import { assertFile, MIB, Random } from "./support/bytes.ts";
 import type { NbdDisk } from "./support/nbd_disk.ts";
 import { run } from "./support/run.ts";
@@ -55,22 +55,23 @@ async function comparePast(appliance: TestAppliance, kept: readonly Kept[], when
   }
 }
 
-Deno.test(`history: ${COMMANDS} random commands, ${MARKS} marks byte-exact, also after kill -9`, async () => {
-  const seed = Number(Deno.env.get("VARVE_TEST_SEED") ?? crypto.getRandomValues(new Uint32Array(1))[0]);
-  try {
-    await story(seed);
-  } catch (thrown) {
-    throw new Error(`With VARVE_TEST_SEED=${seed}: ${thrown instanceof Error ? thrown.message : thrown}`, {
-      cause: thrown,
-    });
-  }
-});
+Deno.test(
+  `history: ${COMMANDS} random commands, ${MARKS} marks byte-exact, also after kill -9`,
+  withAppliance(async (appliance) => {
+    const given = Deno.env.get("VARVE_TEST_SEED");
+    const seed = given === undefined ? Math.floor(Math.random() * 2 ** 32) : Number(given);
+    try {
+      await story(appliance, new Random(seed));
+    } catch (thrown) {
+      const message = thrown instanceof Error ? thrown.message : String(thrown);
+      throw new Error(`With VARVE_TEST_SEED=${seed}: ${message}`, { cause: thrown });
+    }
+  }),
+);
 
-async function story(seed: number): Promise<void> {
-  const random = new Random(seed);
+async function story(appliance: TestAppliance, random: Random): Promise<void> {
   const model = new Uint8Array(SIZE_BYTES);
   const kept: Kept[] = [];
-  await using appliance = await TestAppliance.start();
   const { primary } = await appliance.createVolume("disk", SIZE_BYTES);
   {
     await using disk = await appliance.disk("disk");

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { createHash } from "node:crypto";
+import { createHash, type Hash } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import type { BlockDevice } from "../base/block_device.ts";
@@ -30,8 +30,8 @@ export interface CopyOptions {
 export interface CopyOutcome {
   /** Bytes written, without holes. */
   writtenBytes: number;
-  /** SHA-256 of the device's whole content, in hexadecimal. */
-  sha256: string;
+  /** SHA-256 of the device's whole content, in hexadecimal; made only to verify, because holes take as long as data. */
+  sha256?: string;
   /** Whether the target was read back and has the same hash. */
   verified: boolean;
 }
@@ -140,56 +140,62 @@ export async function copyToTarget(
       file.truncate(0);
       file.truncate(device.sizeBytes);
     }
-    const { writtenBytes, sha256 } = copyAll(device, file, (done) => options.onProgress(done, total));
+    const hash = options.verify ? createHash("sha256") : undefined;
+    const writtenBytes = copyAll(device, file, hash, (done) => options.onProgress(done, total));
     await file.sync();
-    if (options.verify) {
-      const found = hashAll(
-        file,
-        device.sizeBytes,
-        (done) => options.onProgress(device.sizeBytes + done, total),
+    if (hash === undefined) return { writtenBytes, verified: false };
+    const sha256 = hash.digest("hex");
+    const found = hashAll(
+      file,
+      device.sizeBytes,
+      (done) => options.onProgress(device.sizeBytes + done, total),
+    );
+    if (found !== sha256) {
+      throw new VarveError(
+        "damaged",
+        `verify ${options.target}: its SHA-256 is ${found}, that of the moment is ${sha256}`,
+        { hint: "The target's storage does not keep what is written to it. Recover to another disk." },
       );
-      if (found !== sha256) {
-        throw new VarveError(
-          "damaged",
-          `verify ${options.target}: its SHA-256 is ${found}, that of the moment is ${sha256}`,
-          { hint: "The target's storage does not keep what is written to it. Recover to another disk." },
-        );
-      }
     }
-    return { writtenBytes, sha256, verified: options.verify };
+    return { writtenBytes, sha256, verified: true };
   } finally {
     file.close();
   }
 }
 
+/** Copies everything and feeds it to the hash, if there is one; returns the bytes written. */
 function copyAll(
   device: BlockDevice,
   file: DiskFile,
+  hash: Hash | undefined,
   onProgress: (doneBytes: number) => void,
-): { writtenBytes: number; sha256: string } {
-  const hash = createHash("sha256");
+): number {
   const buffer = new Uint8Array(CHUNK_BYTES);
   let writtenBytes = 0;
   for (const extent of device.extents(0, device.sizeBytes)) {
     const end = extent.offset + extent.length;
-    if (extent.kind === "hole") file.discard(extent.offset, extent.length);
-    for (let at = extent.offset; at < end; at += CHUNK_BYTES) {
-      const length = Math.min(CHUNK_BYTES, end - at);
-      if (extent.kind === "hole") hash.update(ZERO_CHUNK.subarray(0, length));
-      else {
-        const chunk = buffer.subarray(0, length);
-        device.read(at, chunk);
-        hash.update(chunk);
-        if (isZero(chunk)) file.discard(at, length);
-        else {
-          file.write(at, chunk);
-          writtenBytes += length;
-        }
+    if (extent.kind === "hole") {
+      file.discard(extent.offset, extent.length);
+      for (let at = extent.offset; hash !== undefined && at < end; at += CHUNK_BYTES) {
+        hash.update(ZERO_CHUNK.subarray(0, Math.min(CHUNK_BYTES, end - at)));
+        onProgress(Math.min(at + CHUNK_BYTES, end));
       }
-      onProgress(at + length);
+      onProgress(end);
+      continue;
+    }
+    for (let at = extent.offset; at < end; at += CHUNK_BYTES) {
+      const chunk = buffer.subarray(0, Math.min(CHUNK_BYTES, end - at));
+      device.read(at, chunk);
+      hash?.update(chunk);
+      if (isZero(chunk)) file.discard(at, chunk.length);
+      else {
+        file.write(at, chunk);
+        writtenBytes += chunk.length;
+      }
+      onProgress(at + chunk.length);
     }
   }
-  return { writtenBytes, sha256: hash.digest("hex") };
+  return writtenBytes;
 }
 
 function hashAll(file: DiskFile, sizeBytes: number, onProgress: (doneBytes: number) => void): string {

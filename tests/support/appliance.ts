@@ -9,7 +9,9 @@ import { attempt, ENVIRONMENT, type Ran, run } from "./run.ts";
 
 const CLI = new URL("../../cli/main.ts", import.meta.url).pathname;
 /** An appliance that has not stopped by then is killed, and the test fails. */
-const STOP_LIMIT_MS = 20_000;
+const STOP_LIMIT_MS = 15_000;
+/** A request without an answer by then fails the test. */
+const ANSWER_LIMIT_MS = 20_000;
 
 /** An answer of the HTTP API. */
 // deno-lint-ignore no-explicit-any -- tests say by their assertions what is in it
@@ -129,7 +131,11 @@ export class TestAppliance implements AsyncDisposable {
     if (this.#running === undefined) throw new Error("Ending the appliance: it does not run");
     const { process, log, hasEnded } = this.#running;
     this.#running = undefined;
-    const killer = setTimeout(() => sendSignal(process, "SIGKILL"), STOP_LIMIT_MS);
+    const killer = setTimeout(() => {
+      sendSignal(process, "SIGKILL");
+      // One that waits for its own mount outlives even that, until the mount is aborted.
+      attempt("umount", "--force", "--lazy", this.mountPath);
+    }, STOP_LIMIT_MS);
     sendSignal(process, signal);
     const status = await process.status;
     clearTimeout(killer);
@@ -159,6 +165,7 @@ export class TestAppliance implements AsyncDisposable {
     const response = await fetch(`http://localhost${path}`, {
       client,
       method,
+      signal: AbortSignal.timeout(ANSWER_LIMIT_MS),
       ...(body === undefined ? {} : {
         headers: { "content-type": "application/json" },
         body: typeof body === "string" ? body : JSON.stringify(body),
@@ -235,6 +242,27 @@ export class TestAppliance implements AsyncDisposable {
       await Deno.remove(this.folder, { recursive: true });
     }
   }
+}
+
+/**
+ * Makes a test of something that wants an appliance of its own. When both the test and the appliance's end fail, both
+ * are told: the latter holds the log, which is often the reason of the former.
+ */
+export function withAppliance(
+  test: (appliance: TestAppliance) => Promise<void>,
+  options: StartOptions = {},
+): () => Promise<void> {
+  return async () => {
+    const appliance = await TestAppliance.start(options);
+    const failures: unknown[] = [];
+    await test(appliance).catch((thrown) => failures.push(thrown));
+    await appliance[Symbol.asyncDispose]().catch((thrown) => failures.push(thrown));
+    if (failures.length > 1) {
+      const messages = failures.map((thrown) => thrown instanceof Error ? thrown.message : String(thrown));
+      throw new Error(messages.join("\nAnd then: "), { cause: failures[0] });
+    }
+    if (failures.length > 0) throw failures[0];
+  };
 }
 
 function sendSignal(process: Deno.ChildProcess, signal: Deno.Signal): void {

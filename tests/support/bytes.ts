@@ -12,7 +12,7 @@ export const KIB = 1024;
 export const MIB = 1024 * KIB;
 
 /** Reads a part of something; never short. */
-export type ReadPart = (offset: number, length: number) => Promise<Uint8Array> | Uint8Array;
+export type ReadPart = (offset: number, length: number) => Promise<Uint8Array>;
 
 /** Random numbers that are the same for the same seed (xorshift128, Marsaglia 2003). */
 export class Random {

@@ -15,8 +15,8 @@ const SCRIPTS = {
     head -c $((RANDOM % 9000)) /dev/urandom |
       dd of=new.$(((i + 7) % 40)) bs=1 seek=$((RANDOM % 3)) conv=notrunc status=none
     truncate -s $((RANDOM * 3)) new.$(((i + 13) % 40))
-    rm -f sparse.$((i % 5)); truncate -s 50M sparse.$((i % 5))
-    echo tail | dd of=sparse.$((i % 5)) bs=4096 seek=$((RANDOM % 10000)) conv=notrunc status=none
+    rm -f sparse.$((i % 5)); truncate -s 6M sparse.$((i % 5))
+    echo tail | dd of=sparse.$((i % 5)) bs=4096 seek=$((RANDOM % 1500)) conv=notrunc status=none
     head -c 300000 /dev/urandom > punched.$((i % 3))
     fallocate --punch-hole -o $((RANDOM * 2)) -l 50000 punched.$((i % 3))
     fallocate -l 1M reserved.$((i % 3))

@@ -1,0 +1,59 @@
+import assert from "node:assert/strict";
+import { MemoryDevice } from "./base/memory_device.ts";
+import { VarveError } from "./base/errors.ts";
+import { VolumeExports } from "./exports.ts";
+import type { Volume } from "./volume/volume.ts";
+
+const CLIENT = { peer: "unix" };
+
+/** Two volumes; of `a` there is the moment 7, and `bad` names none. */
+function fixture(): { exports: VolumeExports; live: MemoryDevice; past: MemoryDevice } {
+  const live = new MemoryDevice(1 << 20);
+  const past = new MemoryDevice(1 << 20, { readOnly: true });
+  const volume = {
+    sizeBytes: 1 << 20,
+    live,
+    view: (seq: number) => {
+      assert.equal(seq, 7);
+      return Promise.resolve(past);
+    },
+  } as unknown as Volume;
+  const exports = new VolumeExports({
+    names: () => ["a", "b"],
+    find: (name) => name === "a" || name === "b" ? volume : undefined,
+    resolve: (_name, at) =>
+      at === "bad"
+        ? Promise.reject(new VarveError("not-retained", "find bad: gone"))
+        : Promise.resolve({ seq: 7, time: `<${at}>` }),
+  });
+  return { exports, live, past };
+}
+
+Deno.test("VolumeExports lists volumes and opens them live or as of a time", async () => {
+  const { exports, live, past } = fixture();
+  assert.deepEqual(exports.list().map(({ name }) => name), ["a", "b"]);
+  const now = await exports.open("a", CLIENT);
+  assert.equal(now?.device, live);
+  const then = await exports.open("a@mark:before@noon", CLIENT);
+  assert.equal(then?.device, past);
+  assert.ok(then.description.includes("<mark:before@noon>"), "the first @ ends the name");
+  assert.notEqual(now.client, then.client);
+  assert.equal(await exports.open("none", CLIENT), undefined);
+  assert.equal(await exports.open("none@now", CLIENT), undefined);
+  assert.equal(await exports.open("", CLIENT), undefined);
+});
+
+Deno.test("VolumeExports counts connections by volume, live and past, until they are closed", async () => {
+  const { exports } = fixture();
+  const opened = [
+    await exports.open("a", CLIENT),
+    await exports.open("a@now", CLIENT),
+    await exports.open("b", CLIENT),
+  ];
+  assert.deepEqual([exports.connections("a"), exports.connections("b"), exports.connections("c")], [2, 1, 0]);
+  await assert.rejects(exports.open("a@", CLIENT), { name: "VarveError", code: "invalid" });
+  await assert.rejects(exports.open("a@bad", CLIENT), { name: "VarveError", code: "not-retained" });
+  assert.equal(exports.connections("a"), 2, "what could not be opened is not counted");
+  for (const each of opened) await each?.close();
+  assert.deepEqual([exports.connections("a"), exports.connections("b")], [0, 0]);
+});

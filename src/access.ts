@@ -96,7 +96,7 @@ export class Access {
 
   /** The newest lines of the audit log. */
   audit(limit = AUDIT_LIMIT): AuditEntry[] {
-    return this.#catalog.audit(Math.min(limit, AUDIT_LIMIT_MAX)).map((row) => ({
+    return this.#catalog.audit(Math.max(0, Math.min(limit, AUDIT_LIMIT_MAX))).map((row) => ({
       id: row.id,
       time: formatTime(row.timeUs, 3),
       actor: row.actor,

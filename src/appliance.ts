@@ -307,17 +307,10 @@ class LocalAppliance implements Appliance {
 
   async startRecovery(name: string, request: RecoveryRequest, caller: Caller): Promise<JobInfo> {
     const { moment, place } = await this.#history.locate(name, request.at);
-    const forbidden = this.#volumes.primaries();
-    const { row } = this.#volumes.entry(name);
-    const ownIdentity = this.#disk.stat(row.primaryPath)?.identity;
-    // The primary of a volume that has failed is exactly what one may want to make anew.
-    if (request.force && !this.#volumes.open(name).isLive && ownIdentity !== undefined) {
-      forbidden.delete(ownIdentity);
-    }
     checkTarget(request.target, this.#disk, {
       sizeBytes: place.sizeBytes,
       force: request.force ?? false,
-      forbidden,
+      forbidden: this.#volumes.primaries(),
       dataPath: this.#dataPath,
     });
     this.#access.record(caller, "recovery.start", name, { ...moment, target: request.target });

@@ -238,7 +238,7 @@ export interface RecoveryRequest {
   target: string;
   /** Read the target back and compare hashes. */
   verify?: boolean;
-  /** Write although the target is a file that is too small, or is mounted or in use; never the primary of a live volume. */
+  /** Write although the target is a file that is too small, or is mounted or in use; never the primary of a volume. */
   force?: boolean;
 }
 

@@ -52,6 +52,8 @@ export class VolumeExports implements ExportProvider {
     if (expression === "") throw new VarveError("invalid", `open ${name}: there is no time behind the @`);
     const moment = await this.#source.resolve(volumeName, expression);
     const device = await volume.view(moment.seq);
+    // It may have been deleted meanwhile.
+    if (this.#source.find(volumeName) !== volume) return undefined;
     return this.#opened(volumeName, device, `${volumeName} as of ${moment.time}, sequence ${moment.seq}`);
   }
 

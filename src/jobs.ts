@@ -3,12 +3,14 @@
  *
  * @module
  */
+import { getLogger } from "@logtape/logtape";
 import type { Clock } from "./base/clock.ts";
 import { VarveError } from "./base/errors.ts";
 import { formatTime } from "./base/time.ts";
 import type { Catalog } from "./catalog/catalog.ts";
 import type { JobInfo, JobState } from "./engine.ts";
 
+const logger = getLogger(["varve", "jobs"]);
 /** Jobs remembered at most. */
 const JOBS_MAX = 1000;
 
@@ -38,6 +40,7 @@ export class Jobs {
   constructor(catalog: Catalog, clock: Clock) {
     this.#catalog = catalog;
     this.#clock = clock;
+    catalog.trimJobs(JOBS_MAX);
     for (const text of catalog.jobs(JOBS_MAX)) {
       const info = JSON.parse(text) as JobInfo;
       const job: Job = {
@@ -115,7 +118,12 @@ export class Jobs {
         },
       };
     }
-    this.#change(job, { ...outcome, endedAt: this.#now() });
+    try {
+      this.#change(job, { ...outcome, endedAt: this.#now() });
+    } catch (thrown) {
+      const message = thrown instanceof Error ? thrown.message : String(thrown);
+      logger.error("Keeping the outcome of job {id}: {message}", { id: job.info.id, message });
+    }
   }
 
   #change(job: Job, change: Partial<JobInfo>): void {

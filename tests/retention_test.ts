@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import type { JobInfo, PruneResult } from "../src/engine.ts";
 import { type TestAppliance, withAppliance } from "./support/appliance.ts";
-import { assertFile, assertSameBytes, MIB, Random } from "./support/bytes.ts";
+import { assertFile, assertSameBytes, MIB, Random, readFully } from "./support/bytes.ts";
 import { pause, run } from "./support/run.ts";
 
 const SIZE_BYTES = 24 * MIB + 512;
@@ -151,12 +151,8 @@ const HOLDERS = {
   "as an image": async (appliance: TestAppliance, at: string) => {
     const file = await Deno.open(`${appliance.mountPath}/disk/images/${at}.img`);
     const read = async (offset: number, length: number) => {
-      const bytes = new Uint8Array(length);
       await file.seek(offset, Deno.SeekMode.Start);
-      for (let filled = 0; filled < length;) {
-        filled += await file.read(bytes.subarray(filled)) ?? Promise.reject(new Error("the file is short"));
-      }
-      return bytes;
+      return await readFully(file, length);
     };
     return { read, close: () => Promise.resolve(file.close()) };
   },

@@ -169,6 +169,13 @@ export class Catalog {
       .map((row) => String(row["info"])).reverse();
   }
 
+  /** Forgets all jobs but the newest. */
+  trimJobs(keep: number): void {
+    this.#database.prepare(
+      "DELETE FROM jobs WHERE rowid NOT IN (SELECT rowid FROM jobs ORDER BY created_us DESC, rowid DESC LIMIT ?)",
+    ).run(keep);
+  }
+
   /** Adds a token; only the hash of its secret is kept. */
   addToken(token: TokenRow, secretSha256: string): void {
     this.#database.prepare("INSERT INTO tokens VALUES (?, ?, ?, ?, ?)").run(

@@ -1,9 +1,10 @@
 /**
  * How extents and moments are packed into the blobs of a recovery map: chunks of variable-length integers.
  *
- * A blob is a sequence of chunks, each beginning anew, so that appending never decodes what is there:
- * `count`, then `count` entries, every number as the difference from the entry before it in the chunk
- * (zero before the first). Integers are LEB128; signed ones are zigzag-coded first.
+ * A blob is a sequence of chunks, each beginning anew, so that appending never decodes what is there: the length of the
+ * body, a crc32 of it (four bytes, little-endian), and the body: `count`, then `count` entries, every number as the
+ * difference from the entry before it in the chunk (zero before the first). Integers are LEB128; signed ones are
+ * zigzag-coded first and lie within 2^52 either way. SQLite does not check the bytes it keeps; these checksums do.
  *
  * ```text
  * extent   signed sequence, signed first block - end of the extent before, (blocks - 1) * 8 + flags,
@@ -13,6 +14,8 @@
  *
  * @module
  */
+import { crc32 } from "node:zlib";
+import { VarveError } from "../base/errors.ts";
 
 /** A run of blocks, relative to its region, with the place of its bytes. */
 export interface PackedExtent {
@@ -43,9 +46,16 @@ export interface PackedMoment {
 /** What kind of record made a moment. */
 export const MOMENT_KINDS = { created: 0, change: 1, flush: 2, mark: 3 } as const;
 
+const CHECKSUM_BYTES = 4;
 const HOLE = 1;
 const SAME_SEGMENT = 2;
 const PAYLOAD_START = 4;
+
+function damaged(): VarveError {
+  return new VarveError("damaged", "read the recovery map: the checksum of a packed row does not match", {
+    hint: "map.sqlite has changed since it was written. The segments beside it hold the whole history.",
+  });
+}
 
 class Packer {
   #bytes = new Uint8Array(1024);
@@ -73,8 +83,16 @@ class Packer {
     this.unsigned(value >= 0 ? value * 2 : -value * 2 - 1);
   }
 
+  /** The chunk: length, checksum and what was put in. */
   finish(): Uint8Array {
-    return this.#bytes.subarray(0, this.#length);
+    const body = this.#bytes.subarray(0, this.#length);
+    const head = new Packer();
+    head.unsigned(body.length);
+    const chunk = new Uint8Array(head.#length + CHECKSUM_BYTES + body.length);
+    chunk.set(head.#bytes.subarray(0, head.#length));
+    new DataView(chunk.buffer).setUint32(head.#length, crc32(body), true);
+    chunk.set(body, head.#length + CHECKSUM_BYTES);
+    return chunk;
   }
 }
 
@@ -88,6 +106,18 @@ class Unpacker {
 
   get done(): boolean {
     return this.#at >= this.#bytes.length;
+  }
+
+  /** The next chunk's body, proved right. */
+  chunk(): Unpacker {
+    const length = this.unsigned();
+    const from = this.#at + CHECKSUM_BYTES;
+    if (from + length > this.#bytes.length) throw damaged();
+    const body = this.#bytes.subarray(from, from + length);
+    const view = new DataView(this.#bytes.buffer, this.#bytes.byteOffset + this.#at, CHECKSUM_BYTES);
+    if (view.getUint32(0, true) !== crc32(body)) throw damaged();
+    this.#at = from + length;
+    return new Unpacker(body);
   }
 
   unsigned(): number {
@@ -140,8 +170,9 @@ export function packExtents(extents: readonly PackedExtent[]): Uint8Array {
 
 /** Calls `visit` for every extent of a blob, in the order packed. The object passed is new each time. */
 export function unpackExtents(blob: Uint8Array, visit: (extent: PackedExtent) => void): void {
-  const unpacker = new Unpacker(blob);
-  while (!unpacker.done) {
+  const chunks = new Unpacker(blob);
+  while (!chunks.done) {
+    const unpacker = chunks.chunk();
     let seq = 0;
     let end = 0;
     let segment = 0;
@@ -182,9 +213,10 @@ export function packMoments(moments: readonly PackedMoment[]): Uint8Array {
 
 /** The moments of a blob, ascending. */
 export function unpackMoments(blob: Uint8Array): PackedMoment[] {
-  const unpacker = new Unpacker(blob);
+  const chunks = new Unpacker(blob);
   const moments: PackedMoment[] = [];
-  while (!unpacker.done) {
+  while (!chunks.done) {
+    const unpacker = chunks.chunk();
     let seq = 0;
     let timeUs = 0;
     for (let left = unpacker.unsigned(); left > 0; left--) {

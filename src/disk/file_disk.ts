@@ -92,7 +92,10 @@ class LocalFile implements DiskFile {
     // A block device cannot tell; it is data throughout.
     if (this.#isBlockDevice) return kind === "data" ? offset : undefined;
     const found = seekKind(this.#fd, offset, kind);
-    return found < 0 || found >= end ? undefined : found;
+    if (found >= 0) return found >= end ? undefined : found;
+    // Nothing found is an answer only where the storage can tell; else all of it counts as data.
+    const tells = seekKind(this.#fd, offset, "hole") === offset;
+    return kind === "data" && !tells ? offset : undefined;
   }
 
   sync(): Promise<void> {

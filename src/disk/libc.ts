@@ -6,7 +6,6 @@
 
 const PUNCH_HOLE = 0x02;
 const KEEP_SIZE = 0x01;
-const SEEK_SET = 0;
 const SEEK_END = 2;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
@@ -33,7 +32,5 @@ export function endOf(fd: number): number {
 
 /** First data or hole at or after an offset (`lseek(2)`), or -1 when there is none or the storage cannot tell. */
 export function seekKind(fd: number, offset: number, kind: "data" | "hole"): number {
-  const found = Number(library.symbols.lseek(fd, BigInt(offset), kind === "data" ? SEEK_DATA : SEEK_HOLE));
-  library.symbols.lseek(fd, 0n, SEEK_SET);
-  return found;
+  return Number(library.symbols.lseek(fd, BigInt(offset), kind === "data" ? SEEK_DATA : SEEK_HOLE));
 }

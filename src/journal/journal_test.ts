@@ -493,7 +493,7 @@ Deno.test("JournalWriter hands large payloads to the kernel as they are, small o
   const reader = new SegmentReader(disk, FOLDER);
   const target = new Uint8Array(32 * BLOCK_BYTES);
   reader.readBlocks(
-    { segment: 1, recordOffset: place.offset, payloadBlock: 0, blockCount: 32, seq: 2 },
+    { segment: 1, recordOffset: place.offset, payloadBlock: 0, blockCount: 32, seq: 2, firstBlock: 0 },
     target,
   );
   assert.deepEqual(target, blocks(32, 2));
@@ -527,6 +527,7 @@ Deno.test("SegmentReader returns exactly the blocks asked for, of small and of l
           payloadBlock,
           blockCount,
           seq: i + 1,
+          firstBlock: payloadBlock,
         }, target);
         const expected = whole.subarray(
           payloadBlock * BLOCK_BYTES,
@@ -551,7 +552,14 @@ Deno.test("SegmentReader finds a flipped bit in the blocks it was asked for, and
     const reader = new SegmentReader(disk, FOLDER);
     const read = (payloadBlock: number, blockCount: number) => {
       const target = new Uint8Array(blockCount * BLOCK_BYTES);
-      reader.readBlocks({ segment: 1, recordOffset: place.offset, payloadBlock, blockCount, seq: 1 }, target);
+      reader.readBlocks({
+        segment: 1,
+        recordOffset: place.offset,
+        payloadBlock,
+        blockCount,
+        seq: 1,
+        firstBlock: payloadBlock,
+      }, target);
     };
     const damaged = { name: "VarveError", code: "damaged" };
     const dataAt = place.offset + RECORD_HEADER_BYTES + size * 4;
@@ -582,18 +590,27 @@ Deno.test("SegmentReader refuses another sequence, blocks beyond the payload, te
   const places = await fourRecords(disk);
   const reader = new SegmentReader(disk, FOLDER);
   const target = new Uint8Array(BLOCK_BYTES);
-  const run = { segment: 1, recordOffset: places[2]?.offset ?? 0, payloadBlock: 0, blockCount: 1, seq: 3 };
+  const run = {
+    segment: 1,
+    recordOffset: places[2]?.offset ?? 0,
+    payloadBlock: 0,
+    blockCount: 1,
+    seq: 3,
+    firstBlock: 0,
+  };
   const damaged = { name: "VarveError", code: "damaged" };
   reader.readBlocks(run, target);
   assert.throws(() => reader.readBlocks({ ...run, seq: 2 }, target), damaged);
-  assert.throws(() => reader.readBlocks({ ...run, payloadBlock: 3 }, target), damaged);
+  assert.throws(() => reader.readBlocks({ ...run, firstBlock: 1 }, target), damaged, "another block");
+  assert.throws(() => reader.readBlocks({ ...run, payloadBlock: 1 }, target), damaged, "another block");
+  assert.throws(() => reader.readBlocks({ ...run, payloadBlock: 3, firstBlock: 3 }, target), damaged);
   assert.throws(
     () => reader.readBlocks({ ...run, recordOffset: places[1]?.offset ?? 0, seq: 2 }, target),
     damaged,
   );
   assert.throws(() => reader.readBlocks({ ...run, recordOffset: run.recordOffset + 1 }, target), damaged);
   patch(disk, 1, (file) => file.truncate(run.recordOffset + 5000));
-  assert.throws(() => reader.readBlocks({ ...run, payloadBlock: 2 }, target), damaged);
+  assert.throws(() => reader.readBlocks({ ...run, payloadBlock: 2, firstBlock: 2 }, target), damaged);
   assert.throws(() => reader.readBlocks({ ...run, segment: 9 }, target), {
     name: "VarveError",
     code: "not-found",

@@ -11,6 +11,7 @@ import { crc32 } from "node:zlib";
 import { BLOCK_BYTES } from "../base/block_device.ts";
 import { VarveError } from "../base/errors.ts";
 import type { Disk, DiskFile } from "../disk/mod.ts";
+import { type BlockExtent, extentsOf } from "./extents_of.ts";
 import {
   CHECKSUM_BYTES,
   decodeRecordHeader,
@@ -36,6 +37,8 @@ export interface BlockRun {
   readonly blockCount: number;
   /** Sequence that the record must have. */
   readonly seq: number;
+  /** The volume's block that the first wanted one must be. */
+  readonly firstBlock: number;
 }
 
 /** A record met by {@linkcode SegmentReader.scan}. */
@@ -116,6 +119,9 @@ export class SegmentReader {
     const header = decodeRecordHeader(scratch.subarray(0, got), 0, run.segment);
     if (header === undefined) throw this.#damaged(run, "its header's checksum does not match");
     if (header.seq !== run.seq) throw this.#damaged(run, `it holds sequence ${header.seq}`);
+    if (!extentsOf(header).some((extent) => holds(extent, run))) {
+      throw this.#damaged(run, `it does not hold blocks ${run.firstBlock} and following there`);
+    }
     const total = header.payloadBytes / BLOCK_BYTES;
     if (isText(header.kind) || run.payloadBlock + run.blockCount > total) {
       throw this.#damaged(run, `its payload has ${total} blocks`);
@@ -225,6 +231,13 @@ export class SegmentReader {
     for (const file of this.#files.values()) file.close();
     this.#files.clear();
   }
+}
+
+/** Whether an extent of a record has the blocks of a run at their place in the payload. */
+function holds(extent: BlockExtent, run: BlockRun): boolean {
+  const from = run.firstBlock - extent.firstBlock;
+  return extent.payloadBlock >= 0 && from >= 0 && from + run.blockCount <= extent.blockCount &&
+    extent.payloadBlock + from === run.payloadBlock;
 }
 
 function isBodyWhole(record: RecordHeader, body: Uint8Array): boolean {

@@ -139,6 +139,7 @@ export class View implements BlockDevice {
           payloadBlock: extent.payloadBlock + (block - extent.firstBlock),
           blockCount: until - block,
           seq: extent.seq,
+          firstBlock: region * REGION_BLOCKS + block,
         }, part);
       }
       block = until;

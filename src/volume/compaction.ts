@@ -204,6 +204,7 @@ class CompactedSegment {
         payloadBlock: run.payloadBlock,
         blockCount: run.blockCount,
         seq,
+        firstBlock: run.firstBlock,
       }, payload);
       const kind = source.kind === "baseline" ? "baseline" : "write";
       const record: NewRecord = { ...kept, kind, flags: RECORD_PARTIAL, firstBlock: run.firstBlock };

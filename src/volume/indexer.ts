@@ -102,7 +102,7 @@ export class Indexer {
         this.savePosition(end);
         database.exec("COMMIT");
       } catch (thrown) {
-        database.exec("ROLLBACK");
+        if (database.isTransaction) database.exec("ROLLBACK");
         throw thrown;
       }
       this.#indexedSeq = end.seq;

@@ -157,6 +157,7 @@ export class LiveVolume implements BlockDevice {
       payloadBlock: extent.payloadBlock + (firstBlock - extent.firstBlock),
       blockCount,
       seq: extent.seq,
+      firstBlock,
     }, bytes);
     if (aligned) return;
     const from = offset - firstBlock * BLOCK_BYTES;

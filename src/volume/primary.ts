@@ -56,6 +56,7 @@ export class Primary {
         payloadBlock: extent.payloadBlock + done,
         blockCount,
         seq: extent.seq,
+        firstBlock: extent.firstBlock + done,
       }, bytes);
       const at = start + done * BLOCK_BYTES;
       this.#file.write(at, bytes.subarray(0, Math.min(bytes.length, this.sizeBytes - at)));

@@ -92,7 +92,9 @@ export async function recoverVolume(parts: RecoveryParts): Promise<RecoveredJour
       `open the journal in ${directory}: it ends at sequence ${tail.lastSeq}, but ${
         Math.max(indexedSeq, durableSeq)
       } was durable`,
-      { hint: "Segment files are missing or damaged. Bring them back from a copy, or run varve rebuild." },
+      {
+        hint: "Segment files are missing or damaged. Bring them back from a copy; nothing has been changed.",
+      },
     );
   }
   dropTorn(disk, tail);
@@ -198,6 +200,13 @@ function readTail(parts: RecoveryParts, numbers: readonly number[]): Tail {
       take(record, segment, tail, parts.onText);
       return true;
     });
+    if (fileBytes < from) {
+      throw new VarveError(
+        "damaged",
+        `open the journal: ${place} has ${fileBytes} bytes, but ${from} of them were durable`,
+        { hint: "Bring the segment back from a copy; nothing has been changed." },
+      );
+    }
     if (validBytes < fileBytes) {
       broken = true;
       tail.droppedBytes += fileBytes - validBytes;

@@ -95,7 +95,7 @@ export async function assertFile(path: string, expected: Uint8Array, what = path
 }
 
 /** Reads the next `length` bytes of a file; throws an `Error` when there are fewer. */
-async function readFully(file: Deno.FsFile, length: number): Promise<Uint8Array> {
+export async function readFully(file: Deno.FsFile, length: number): Promise<Uint8Array> {
   const bytes = new Uint8Array(length);
   for (let filled = 0; filled < length;) {
     const count = await file.read(bytes.subarray(filled));

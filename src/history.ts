@@ -5,6 +5,7 @@
  */
 import type { Clock } from "./base/clock.ts";
 import { VarveError } from "./base/errors.ts";
+import { inTurns } from "./base/turns.ts";
 import type { Catalog } from "./catalog/catalog.ts";
 import type { FileContent, FileListing, Moment, PointInfo, PointsPage } from "./engine.ts";
 import type { Marks } from "./marks.ts";
@@ -84,13 +85,14 @@ export class History {
         hint: "Pass the nextCursor of the page before, as it is.",
       });
     }
-    const points = listPoints({
+    const all = await inTurns(listPoints({
       moments: volume.moments.between(0, Number.MAX_SAFE_INTEGER),
       marks: this.#catalog.marks(row.id),
       policy: this.#marks.policy(name),
       nowUs: this.#clock.nowUs(),
       kinds: new Set<PointInfo["kind"]>(options.kinds ?? ["created", "mark", "flush", "tier"]),
-    }).filter((point) => point.seq > after && within(point));
+    }));
+    const points = all.filter((point) => point.seq > after && within(point));
     const page = points.slice(0, limit);
     const last = page.at(-1);
     return {

@@ -9,6 +9,8 @@ import { MOMENT_KINDS, type PackedMoment } from "../catalog/packing.ts";
 import type { MarkInfo, PointInfo, RetentionPolicy } from "../engine.ts";
 import { TierPicker } from "./retention.ts";
 
+const MOMENTS_A_TURN = 1024;
+
 /** What points are made from. */
 export interface PointsInput {
   /** Moments of the span, ascending. */
@@ -35,8 +37,11 @@ export function markInfo(mark: MarkRow): MarkInfo {
   };
 }
 
-/** The points of a span, ascending. A moment that is several things is shown as the first of: mark, created, tier, flush. */
-export function listPoints(input: PointsInput): PointInfo[] {
+/**
+ * The points of a span, ascending. A moment that is several things is shown as the first of: mark, created, tier, flush.
+ * Yields now and then, so that a caller may take turns with other work.
+ */
+export function* listPoints(input: PointsInput): Generator<void, PointInfo[]> {
   const marks = new Map<number, MarkRow[]>();
   for (const mark of input.marks) {
     const same = marks.get(mark.seq);
@@ -48,7 +53,9 @@ export function listPoints(input: PointsInput): PointInfo[] {
     : [];
   const tiers = new Map<number, { moment: PackedMoment; every: string }>();
   const found: PackedMoment[] = [];
+  let taken = 0;
   for (const moment of input.moments) {
+    if (++taken % MOMENTS_A_TURN === 0) yield;
     for (const picker of pickers) {
       const pick = picker.next(moment);
       if (pick !== undefined) tiers.set(pick.seq, { moment: pick, every: picker.tier.every });

@@ -3,7 +3,16 @@ import { parseRfc3339 } from "../base/time.ts";
 import type { MarkRow } from "../catalog/catalog.ts";
 import { MOMENT_KINDS } from "../catalog/packing.ts";
 import type { PointInfo } from "../engine.ts";
-import { listPoints } from "./points.ts";
+import { listPoints, type PointsInput } from "./points.ts";
+
+/** Runs the listing to its end. */
+function allPoints(input: PointsInput): PointInfo[] {
+  const work = listPoints(input);
+  for (;;) {
+    const step = work.next();
+    if (step.done) return step.value;
+  }
+}
 
 const START = parseRfc3339("2026-01-01T00:00:00Z") ?? NaN;
 const MINUTE = 60_000_000;
@@ -26,7 +35,7 @@ const MARKS: MarkRow[] = [
 
 function points(kinds: PointInfo["kind"][], nowUs = START + 140 * MINUTE): string[] {
   const policy = { continuous: "1m", tiers: [{ every: "1h", for: "7d" }] };
-  return listPoints({ moments: MOMENTS, marks: MARKS, policy, nowUs, kinds: new Set(kinds) }).map((point) =>
+  return allPoints({ moments: MOMENTS, marks: MARKS, policy, nowUs, kinds: new Set(kinds) }).map((point) =>
     [point.seq, point.kind, point.name ?? point.tier].filter((part) => part !== undefined).join(" ")
   );
 }
@@ -55,13 +64,13 @@ Deno.test("listPoints() shows a moment by a kind that was asked for", () => {
   const created = MOMENTS.slice(0, 1);
   const policy = { continuous: "1m", tiers: [{ every: "1h", for: "7d" }] };
   const list = (kinds: PointInfo["kind"][]) =>
-    listPoints({ moments: created, marks: [], policy, nowUs: START + 120 * MINUTE, kinds: new Set(kinds) });
+    allPoints({ moments: created, marks: [], policy, nowUs: START + 120 * MINUTE, kinds: new Set(kinds) });
   assert.deepEqual(list(["tier"]).map(({ kind }) => kind), ["tier"]);
   assert.deepEqual(list(["tier", "created"]).map(({ kind, tier }) => [kind, tier]), [["created", "1h"]]);
 });
 
 Deno.test("listPoints() tells name, note and pin of a mark, and its time with six digits", () => {
-  const [one, two] = listPoints({
+  const [one, two] = allPoints({
     moments: MOMENTS,
     marks: MARKS,
     policy: { continuous: "1m", tiers: [] },

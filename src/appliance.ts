@@ -37,7 +37,7 @@ import { Jobs } from "./jobs.ts";
 import { Marks } from "./marks.ts";
 import type { ExportProvider } from "./nbd/mod.ts";
 import type { PastPlace } from "./timeline/past.ts";
-import { checkTarget } from "./timeline/recover.ts";
+import { checkTarget, realPlace, refuseMountedTree } from "./timeline/recover.ts";
 import { checkPolicy } from "./timeline/retention.ts";
 import { planPrune, prune } from "./volume/prune.ts";
 import { Volumes } from "./volumes.ts";
@@ -119,6 +119,8 @@ class LocalAppliance implements Appliance {
   readonly #volumes: Volumes;
   readonly #marks: Marks;
   readonly #history: History;
+  /** Places that recoveries are writing to. */
+  readonly #targets = new Set<string>();
   readonly #lock: Deno.FsFile;
   readonly #startedAt: string;
   #surroundings: Surroundings = { nbd: [], api: [] };
@@ -199,8 +201,13 @@ class LocalAppliance implements Appliance {
     return this.#volumes.info(name);
   }
 
-  createVolume(request: CreateVolumeRequest, caller: Caller): Promise<VolumeInfo> {
-    return this.#volumes.create(request, caller);
+  async createVolume(request: CreateVolumeRequest, caller: Caller): Promise<VolumeInfo> {
+    const place = request.primary?.path;
+    if (place !== undefined) {
+      const { mountPath } = this.#surroundings;
+      await refuseMountedTree(`use ${place} as a primary`, { place, field: "primary.path", mountPath });
+    }
+    return await this.#volumes.create(request, caller);
   }
 
   async deleteVolume(name: string, options: { purge: boolean }, caller: Caller): Promise<void> {
@@ -307,12 +314,26 @@ class LocalAppliance implements Appliance {
 
   async startRecovery(name: string, request: RecoveryRequest, caller: Caller): Promise<JobInfo> {
     const { moment, place } = await this.#history.locate(name, request.at);
+    const { mountPath } = this.#surroundings;
+    await refuseMountedTree(`recover to ${request.target}`, {
+      place: request.target,
+      field: "target",
+      mountPath,
+    });
     checkTarget(request.target, this.#disk, {
       sizeBytes: place.sizeBytes,
       force: request.force ?? false,
       forbidden: this.#volumes.primaries(),
       dataPath: this.#dataPath,
     });
+    const target = realPlace(request.target);
+    if (this.#targets.has(target)) {
+      throw new VarveError("conflict", `recover to ${request.target}: another recovery is writing to it`, {
+        field: "target",
+        hint: "Wait for that job, or cancel it.",
+      });
+    }
+    this.#targets.add(target);
     this.#access.record(caller, "recovery.start", name, { ...moment, target: request.target });
     const startedMs = performance.now();
     return this.#jobs.start("recovery", name, async ({ signal, progress }) => {
@@ -320,7 +341,7 @@ class LocalAppliance implements Appliance {
       const outcome = await runRecovery(
         { place, seq: moment.seq, target: request.target, verify: request.verify ?? false },
         { signal, onProgress: progress },
-      );
+      ).finally(() => this.#targets.delete(target));
       const result: RecoveryResult = {
         ...moment,
         target: request.target,

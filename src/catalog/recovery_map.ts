@@ -14,6 +14,7 @@
  * @module
  */
 import type { DatabaseSync, StatementSync } from "node:sqlite";
+import { VarveError } from "../base/errors.ts";
 import { openDatabase, transaction } from "./database.ts";
 import { MAP_MIGRATIONS } from "./map_schema.ts";
 import { type PackedExtent, packExtents, unpackExtents } from "./packing.ts";
@@ -239,6 +240,24 @@ export class RecoveryMap {
       return this.#resolve(region, seq);
     } finally {
       this.database.exec("RELEASE resolve_region");
+    }
+  }
+
+  /** As `resolveRegion`, for readers: throws `not-retained` when a prune has dropped the sequence meanwhile. */
+  resolveRetained(region: number, seq: number): PackedExtent[] {
+    this.database.exec("SAVEPOINT resolve_retained");
+    try {
+      if (
+        seq < this.getState("horizon_seq", 0) &&
+        this.statement("SELECT 1 FROM kept WHERE seq = ?").get(seq) === undefined
+      ) {
+        throw new VarveError("not-retained", `read sequence ${seq}: retention has dropped it meanwhile`, {
+          hint: "Ask for a moment that is still kept.",
+        });
+      }
+      return this.#resolve(region, seq);
+    } finally {
+      this.database.exec("RELEASE resolve_retained");
     }
   }
 

@@ -4,6 +4,8 @@
  * @module
  */
 
+const O_EXCL = 0o200;
+const O_CLOEXEC = 0o2000000;
 const PUNCH_HOLE = 0x02;
 const KEEP_SIZE = 0x01;
 const SEEK_END = 2;
@@ -12,8 +14,20 @@ const SEEK_HOLE = 4;
 
 const library = Deno.dlopen("libc.so.6", {
   fallocate: { parameters: ["i32", "i32", "i64", "i64"], result: "i32" },
+  open: { parameters: ["buffer", "i32", "i32"], result: "i32" },
+  close: { parameters: ["i32"], result: "i32" },
   lseek: { parameters: ["i32", "i64", "i32"], result: "i64" },
 });
+
+/**
+ * Whether a block device can be opened exclusively (`open(2)`, O_EXCL without O_CREAT): the kernel refuses it while the
+ * device is mounted, swapped to or part of another. The runtime's own `open` does not pass that flag on.
+ */
+export function isUnclaimed(path: string): boolean {
+  const fd = library.symbols.open(new TextEncoder().encode(`${path}\0`), O_EXCL | O_CLOEXEC, 0);
+  if (fd >= 0) library.symbols.close(fd);
+  return fd >= 0;
+}
 
 /** Punches a hole (`fallocate(2)`, PUNCH_HOLE); false where the storage cannot. */
 export function punchHole(fd: number, offset: number, length: number): boolean {

@@ -9,6 +9,7 @@ import path from "node:path";
 import type { BlockDevice } from "../base/block_device.ts";
 import { isZero } from "../base/bytes.ts";
 import { VarveError } from "../base/errors.ts";
+import { isUnclaimed } from "../disk/libc.ts";
 import type { Disk, DiskFile } from "../disk/mod.ts";
 
 const CHUNK_BYTES = 1 << 20;
@@ -46,6 +47,31 @@ export interface TargetRules {
   readonly forbidden: ReadonlyMap<string, string>;
   /** Folder that must not be written into: Varve's own. */
   readonly dataPath: string;
+}
+
+/**
+ * Throws `invalid` when a path leads into the mounted tree. It looks asynchronously: this process serves the tree, and a
+ * synchronous look would wait for itself for ever. To be called before any other look at a path that a user gave.
+ */
+export async function refuseMountedTree(
+  tried: string,
+  { place, field, mountPath }: { place: string; field: string; mountPath: string | undefined },
+): Promise<void> {
+  if (mountPath === undefined) return;
+  let real = path.resolve(place);
+  for (let up = real;; up = path.dirname(up)) {
+    if (up === mountPath) break;
+    const found = await fs.promises.realpath(up).catch(() => undefined);
+    if (found !== undefined) {
+      real = path.join(found, path.relative(up, real));
+      break;
+    }
+  }
+  if (!`${real}/`.startsWith(`${mountPath}/`)) return;
+  throw new VarveError("invalid", `${tried}: it lies in the mounted tree, which is read-only`, {
+    field,
+    hint: "Choose a place outside of it.",
+  });
 }
 
 /** Throws `invalid` or `conflict` unless a recovery may write to `target`. Changes nothing. */
@@ -92,7 +118,7 @@ export function checkTarget(target: string, disk: Disk, rules: TargetRules): voi
 }
 
 /** Where a path leads, also when the file itself, or the one that a link names, is not there yet. */
-function realPlace(target: string, links = 0): string {
+export function realPlace(target: string, links = 0): string {
   if (fs.existsSync(target)) return fs.realpathSync(target);
   const parent = path.dirname(target);
   const place = path.join(fs.existsSync(parent) ? fs.realpathSync(parent) : parent, path.basename(target));
@@ -101,15 +127,7 @@ function realPlace(target: string, links = 0): string {
 }
 
 function userOfDevice(target: string): string | undefined {
-  try {
-    // The kernel refuses an exclusive opening of a device that is mounted, swapped to or part of another.
-    fs.closeSync(fs.openSync(target, fs.constants.O_RDONLY | fs.constants.O_EXCL));
-    return undefined;
-  } catch (thrown) {
-    return thrown instanceof Error && "code" in thrown && thrown.code === "EBUSY"
-      ? "it is mounted, or another device is built on it"
-      : undefined;
-  }
+  return isUnclaimed(target) ? undefined : "it is mounted, or another device is built on it";
 }
 
 function userOfFile(target: string): string | undefined {

@@ -32,7 +32,7 @@ export class RegionCache {
     const key = `${region}:${seq}`;
     let extents = this.#regions.get(key);
     if (extents === undefined) {
-      extents = this.#map.resolveRegion(region, seq);
+      extents = this.#map.resolveRetained(region, seq);
       this.#extents += extents.length;
     } else this.#regions.delete(key);
     this.#regions.set(key, extents);

@@ -231,8 +231,8 @@ Deno.test("View follows bytes that compaction has moved, and calls damaged what 
 Deno.test("RegionCache answers from memory until it is cleared, and keeps a bounded number of regions", () => {
   const map = new RecoveryMap(":memory:");
   let resolved = 0;
-  const resolve = map.resolveRegion.bind(map);
-  map.resolveRegion = (region, seq) => {
+  const resolve = map.resolveRetained.bind(map);
+  map.resolveRetained = (region, seq) => {
     resolved++;
     return resolve(region, seq);
   };
@@ -256,7 +256,7 @@ Deno.test("RegionCache answers from memory until it is cleared, and keeps a boun
   assert.equal(resolved, 515);
 
   const large = { seq: 1, firstBlock: 0, blockCount: 1, segment: 1, recordOffset: 0, payloadBlock: 0 };
-  map.resolveRegion = () => {
+  map.resolveRetained = () => {
     resolved++;
     return new Array(150_000).fill(large);
   };

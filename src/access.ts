@@ -3,13 +3,16 @@
  *
  * @module
  */
-import { createHash, randomBytes } from "node:crypto";
-import fs from "node:fs";
+import { Buffer } from "node:buffer";
+import { createHash } from "node:crypto";
 import path from "node:path";
 import type { Clock } from "./base/clock.ts";
+import { toHex } from "./base/bytes.ts";
 import { VarveError } from "./base/errors.ts";
+import { type RandomSource, systemRandom } from "./base/random.ts";
 import { formatTime } from "./base/time.ts";
 import type { Catalog, TokenRow } from "./catalog/catalog.ts";
+import { type Disk, FileDisk } from "./disk/mod.ts";
 import type { AuditEntry, Caller, TokenInfo, TokenScope } from "./engine.ts";
 
 const AUDIT_LIMIT = 100;
@@ -19,21 +22,31 @@ const AUDIT_LIMIT_MAX = 10_000;
 export class Access {
   readonly #catalog: Catalog;
   readonly #clock: Clock;
+  readonly #random: RandomSource;
+  readonly #disk: Disk;
 
-  /** Works on `catalog`. */
-  constructor(catalog: Catalog, clock: Clock) {
-    this.#catalog = catalog;
-    this.#clock = clock;
+  /** Works on `catalog`; the first token goes to `disk`. */
+  constructor(parts: { catalog: Catalog; clock: Clock; random?: RandomSource; disk?: Disk }) {
+    this.#catalog = parts.catalog;
+    this.#clock = parts.clock;
+    this.#random = parts.random ?? systemRandom;
+    this.#disk = parts.disk ?? new FileDisk();
+  }
+
+  #newSecret(): string {
+    return `varve_${Buffer.from(this.#random(32)).toString("base64url")}`;
   }
 
   /** Makes the first administrator's token and writes it to `DATA/admin.token`, unless there are tokens already. */
   ensureAdministrator(dataPath: string): void {
     if (this.#catalog.tokens().length > 0) return;
-    const token = newSecret();
+    const token = this.#newSecret();
     const place = path.join(dataPath, "admin.token");
     // The file first: a token that the catalogue knows and nobody has ever seen would lock everybody out.
-    fs.rmSync(place, { force: true });
-    fs.writeFileSync(place, `${token}\n`, { mode: 0o600 });
+    this.#disk.remove(place);
+    const file = this.#disk.open(place, { mode: "create-new" });
+    file.write(0, new TextEncoder().encode(`${token}\n`));
+    file.close();
     this.#add(token, { name: "admin", scopes: ["admin"] }, { name: "varve" });
   }
 
@@ -44,13 +57,13 @@ export class Access {
         field: "name",
       });
     }
-    const token = newSecret();
+    const token = this.#newSecret();
     return { ...this.#add(token, request, caller), token };
   }
 
   #add(token: string, request: { name: string; scopes: TokenScope[] }, caller: Caller): TokenInfo {
     const row: TokenRow = {
-      id: randomBytes(8).toString("hex"),
+      id: toHex(this.#random(8)),
       name: request.name,
       scopes: JSON.stringify(request.scopes),
       createdUs: this.#clock.nowUs(),
@@ -105,10 +118,6 @@ export class Access {
       details: JSON.parse(row.details) as Record<string, unknown>,
     }));
   }
-}
-
-function newSecret(): string {
-  return `varve_${randomBytes(32).toString("base64url")}`;
 }
 
 function sha256(text: string): string {

@@ -10,7 +10,7 @@ function withAccess(work: (access: Access, directory: string, catalog: Catalog) 
   const directory = Deno.makeTempDirSync({ prefix: "varve-access-" });
   const catalog = new Catalog(path.join(directory, "catalog.sqlite"));
   try {
-    work(new Access(catalog, clock), directory, catalog);
+    work(new Access({ catalog, clock }), directory, catalog);
   } finally {
     catalog.close();
     Deno.removeSync(directory, { recursive: true });

@@ -8,9 +8,11 @@ import path from "node:path";
 import { Access } from "./access.ts";
 import { type Clock, systemClock } from "./base/clock.ts";
 import { VarveError } from "./base/errors.ts";
+import { type RandomSource, systemRandom } from "./base/random.ts";
 import { formatTime } from "./base/time.ts";
+import { type Scheduler, systemScheduler } from "./base/turns.ts";
 import { Catalog } from "./catalog/catalog.ts";
-import { type Disk, FileDisk } from "./disk/mod.ts";
+import { type Disk, type DiskLock, FileDisk } from "./disk/mod.ts";
 import type {
   AuditEntry,
   Caller,
@@ -54,6 +56,12 @@ export interface ApplianceOptions {
   readonly zone?: string;
   /** Tells the time. Default: the machine's clock. */
   readonly clock?: Clock;
+  /** Gives turns. Default: the event loop. */
+  readonly scheduler?: Scheduler;
+  /** Random bytes for identities and secrets. Default: those of the machine. */
+  readonly random?: RandomSource;
+  /** Storage. Default: the file systems of the machine. */
+  readonly disk?: Disk;
 }
 
 /** What the status tells of the parts around the engine. */
@@ -82,27 +90,22 @@ export interface Appliance extends Engine {
 
 /** Opens the data folder and every volume in it. Throws `conflict` when another appliance has it open. */
 export async function openAppliance(options: ApplianceOptions): Promise<Appliance> {
-  const disk = new FileDisk();
+  const disk = options.disk ?? new FileDisk();
   disk.makeDirectory(options.dataPath);
-  const dataPath = fs.realpathSync(options.dataPath);
-  const lock = await lockDataFolder(dataPath);
+  const dataPath = options.disk === undefined ? fs.realpathSync(options.dataPath) : options.dataPath;
+  const lock = lockDataFolder(disk, dataPath);
   try {
     return await LocalAppliance.open(dataPath, disk, lock, options);
   } catch (thrown) {
-    lock.close();
+    lock.release();
     throw thrown;
   }
 }
 
-async function lockDataFolder(dataPath: string): Promise<Deno.FsFile> {
-  const file = await Deno.open(path.join(dataPath, "lock"), {
-    create: true,
-    read: true,
-    write: true,
-    mode: 0o600,
-  });
-  if (await file.tryLock(true)) return file;
-  file.close();
+/** Throws `conflict` when somebody else works on a data folder. */
+export function lockDataFolder(disk: Disk, dataPath: string): DiskLock {
+  const lock = disk.lock(path.join(dataPath, "lock"));
+  if (lock !== undefined) return lock;
   throw new VarveError("conflict", `open the data folder ${dataPath}: another Varve is using it`, {
     hint: "Stop the other appliance, or give this one a folder of its own with --data.",
   });
@@ -113,6 +116,7 @@ class LocalAppliance implements Appliance {
   readonly #dataPath: string;
   readonly #disk: Disk;
   readonly #clock: Clock;
+  readonly #scheduler: Scheduler;
   readonly #catalog: Catalog;
   readonly #access: Access;
   readonly #jobs: Jobs;
@@ -121,18 +125,20 @@ class LocalAppliance implements Appliance {
   readonly #history: History;
   /** Places that recoveries are writing to. */
   readonly #targets = new Set<string>();
-  readonly #lock: Deno.FsFile;
+  readonly #lock: DiskLock;
   readonly #startedAt: string;
   #surroundings: Surroundings = { nbd: [], api: [] };
 
-  private constructor(dataPath: string, disk: Disk, lock: Deno.FsFile, options: ApplianceOptions) {
+  private constructor(dataPath: string, disk: Disk, lock: DiskLock, options: ApplianceOptions) {
     this.#dataPath = dataPath;
     this.#disk = disk;
     this.#lock = lock;
     this.#clock = options.clock ?? systemClock;
-    this.#catalog = new Catalog(path.join(dataPath, "catalog.sqlite"));
-    this.#access = new Access(this.#catalog, this.#clock);
-    this.#jobs = new Jobs(this.#catalog, this.#clock);
+    this.#scheduler = options.scheduler ?? systemScheduler;
+    const random = options.random ?? systemRandom;
+    this.#catalog = new Catalog(path.join(dataPath, "catalog.sqlite"), disk);
+    this.#access = new Access({ catalog: this.#catalog, clock: this.#clock, random, disk });
+    this.#jobs = new Jobs(this.#catalog, this.#clock, random);
     this.#startedAt = formatTime(this.#clock.nowUs(), 3);
     const exports: VolumeExports = new VolumeExports({
       names: () => this.#volumes.names(),
@@ -144,6 +150,8 @@ class LocalAppliance implements Appliance {
       dataPath,
       disk,
       clock: this.#clock,
+      scheduler: this.#scheduler,
+      random,
       catalog: this.#catalog,
       access: this.#access,
       connections: (name) => exports.connections(name),
@@ -154,6 +162,7 @@ class LocalAppliance implements Appliance {
       marks: this.#marks,
       catalog: this.#catalog,
       clock: this.#clock,
+      scheduler: this.#scheduler,
       zone: options.zone ?? Intl.DateTimeFormat().resolvedOptions().timeZone,
     });
   }
@@ -161,7 +170,7 @@ class LocalAppliance implements Appliance {
   static async open(
     dataPath: string,
     disk: Disk,
-    lock: Deno.FsFile,
+    lock: DiskLock,
     options: ApplianceOptions,
   ): Promise<LocalAppliance> {
     const appliance = new LocalAppliance(dataPath, disk, lock, options);
@@ -171,7 +180,7 @@ class LocalAppliance implements Appliance {
   }
 
   status(): StatusInfo {
-    const space = fs.statfsSync(this.#dataPath);
+    const { totalBytes, freeBytes } = this.#disk.space(this.#dataPath);
     const { nbd, api, mountPath, mountError } = this.#surroundings;
     return {
       version: VERSION,
@@ -181,7 +190,7 @@ class LocalAppliance implements Appliance {
       ...(mountError === undefined ? {} : { mountError }),
       nbd,
       api,
-      storage: { totalBytes: space.blocks * space.bsize, freeBytes: space.bavail * space.bsize },
+      storage: { totalBytes, freeBytes },
       volumes: this.listVolumes(),
       jobs: this.#jobs.counts(),
     };
@@ -335,7 +344,7 @@ class LocalAppliance implements Appliance {
     }
     this.#targets.add(target);
     this.#access.record(caller, "recovery.start", name, { ...moment, target: request.target });
-    const startedMs = performance.now();
+    const startedMs = this.#scheduler.ticksMs();
     return this.#jobs.start("recovery", name, async ({ signal, progress }) => {
       progress(0, place.sizeBytes * (request.verify ? 2 : 1));
       const outcome = await runRecovery(
@@ -347,7 +356,7 @@ class LocalAppliance implements Appliance {
         target: request.target,
         sizeBytes: place.sizeBytes,
         ...outcome,
-        durationMs: Math.round(performance.now() - startedMs),
+        durationMs: Math.round(this.#scheduler.ticksMs() - startedMs),
       };
       return { ...result };
     });
@@ -403,6 +412,6 @@ class LocalAppliance implements Appliance {
     this.#history.close();
     await this.#volumes.close();
     this.#catalog.close();
-    this.#lock.close();
+    this.#lock.release();
   }
 }

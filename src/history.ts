@@ -5,7 +5,7 @@
  */
 import type { Clock } from "./base/clock.ts";
 import { VarveError } from "./base/errors.ts";
-import { inTurns } from "./base/turns.ts";
+import { inTurns, type Scheduler } from "./base/turns.ts";
 import type { Catalog } from "./catalog/catalog.ts";
 import type { FileContent, FileListing, Moment, PointInfo, PointsPage } from "./engine.ts";
 import type { Marks } from "./marks.ts";
@@ -31,6 +31,8 @@ export interface HistoryParts {
   readonly clock: Clock;
   /** Time zone for times of day: an IANA name. */
   readonly zone: string;
+  /** Gives turns. */
+  readonly scheduler: Scheduler;
 }
 
 /** The past of every volume. */
@@ -40,6 +42,7 @@ export class History {
   readonly #catalog: Catalog;
   readonly #clock: Clock;
   readonly #zone: string;
+  readonly #scheduler: Scheduler;
   readonly #browser = new Browser();
 
   /** Works on `parts`. */
@@ -49,6 +52,7 @@ export class History {
     this.#catalog = parts.catalog;
     this.#clock = parts.clock;
     this.#zone = parts.zone;
+    this.#scheduler = parts.scheduler;
   }
 
   /** Finds the exact moment that an expression of the time grammar names. */
@@ -85,13 +89,16 @@ export class History {
         hint: "Pass the nextCursor of the page before, as it is.",
       });
     }
-    const all = await inTurns(listPoints({
-      moments: volume.moments.between(0, Number.MAX_SAFE_INTEGER),
-      marks: this.#catalog.marks(row.id),
-      policy: this.#marks.policy(name),
-      nowUs: this.#clock.nowUs(),
-      kinds: new Set<PointInfo["kind"]>(options.kinds ?? ["created", "mark", "flush", "tier"]),
-    }));
+    const all = await inTurns(
+      listPoints({
+        moments: volume.moments.between(0, Number.MAX_SAFE_INTEGER),
+        marks: this.#catalog.marks(row.id),
+        policy: this.#marks.policy(name),
+        nowUs: this.#clock.nowUs(),
+        kinds: new Set<PointInfo["kind"]>(options.kinds ?? ["created", "mark", "flush", "tier"]),
+      }),
+      this.#scheduler,
+    );
     const points = all.filter((point) => point.seq > after && within(point));
     const page = points.slice(0, limit);
     const last = page.at(-1);

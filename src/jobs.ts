@@ -5,7 +5,9 @@
  */
 import { getLogger } from "@logtape/logtape";
 import type { Clock } from "./base/clock.ts";
+import { toHex } from "./base/bytes.ts";
 import { VarveError } from "./base/errors.ts";
+import { type RandomSource, systemRandom } from "./base/random.ts";
 import { formatTime } from "./base/time.ts";
 import type { Catalog } from "./catalog/catalog.ts";
 import type { JobInfo, JobState } from "./engine.ts";
@@ -34,10 +36,12 @@ interface Job {
 export class Jobs {
   readonly #catalog: Catalog;
   readonly #clock: Clock;
+  readonly #random: RandomSource;
   readonly #jobs = new Map<string, Job>();
 
   /** Takes over the jobs of the catalogue. */
-  constructor(catalog: Catalog, clock: Clock) {
+  constructor(catalog: Catalog, clock: Clock, random: RandomSource = systemRandom) {
+    this.#random = random;
     this.#catalog = catalog;
     this.#clock = clock;
     catalog.trimJobs(JOBS_MAX);
@@ -73,7 +77,7 @@ export class Jobs {
   ): JobInfo {
     const job: Job = {
       info: {
-        id: crypto.randomUUID(),
+        id: toHex(this.#random(16)),
         kind,
         volume,
         state: "running",

@@ -3,13 +3,15 @@
  *
  * @module
  */
-import { randomBytes } from "node:crypto";
 import path from "node:path";
 import { getLogger } from "@logtape/logtape";
 import type { Access } from "./access.ts";
+import { toHex } from "./base/bytes.ts";
 import type { Clock } from "./base/clock.ts";
 import { VarveError } from "./base/errors.ts";
+import type { RandomSource } from "./base/random.ts";
 import { formatTime } from "./base/time.ts";
+import type { Scheduler } from "./base/turns.ts";
 import type { Catalog, VolumeRow } from "./catalog/catalog.ts";
 import type { Disk } from "./disk/mod.ts";
 import type { Caller, CreateVolumeRequest, VolumeInfo } from "./engine.ts";
@@ -48,6 +50,10 @@ export interface VolumesParts {
   readonly disk: Disk;
   /** Time. */
   readonly clock: Clock;
+  /** Turns. */
+  readonly scheduler: Scheduler;
+  /** Random bytes for identities. */
+  readonly random: RandomSource;
   /** The catalogue. */
   readonly catalog: Catalog;
   /** For the audit log. */
@@ -61,6 +67,8 @@ export class Volumes {
   readonly #dataPath: string;
   readonly #disk: Disk;
   readonly #clock: Clock;
+  readonly #scheduler: Scheduler;
+  readonly #random: RandomSource;
   readonly #catalog: Catalog;
   readonly #access: Access;
   readonly #connections: (name: string) => number;
@@ -73,6 +81,8 @@ export class Volumes {
     this.#dataPath = parts.dataPath;
     this.#disk = parts.disk;
     this.#clock = parts.clock;
+    this.#scheduler = parts.scheduler;
+    this.#random = parts.random;
     this.#catalog = parts.catalog;
     this.#access = parts.access;
     this.#connections = parts.connections;
@@ -111,6 +121,7 @@ export class Volumes {
       const volume = await Volume.open(row, {
         disk: this.#disk,
         clock: this.#clock,
+        scheduler: this.#scheduler,
         directory: this.#directory(row.id),
         describe: () => ({ volume: entry.row, marks: this.#catalog.marks(row.id) }),
         onText: (text, record) => this.#takeText(entry, text, record.header),
@@ -284,7 +295,7 @@ export class Volumes {
   }
 
   #newRow(request: CreateVolumeRequest, adopt: boolean): VolumeRow {
-    const id = randomBytes(16).toString("hex");
+    const id = toHex(this.#random(16));
     const { name, primary } = request;
     const tried = `create volume ${name}`;
     if (primary !== undefined && !path.isAbsolute(primary.path)) {

@@ -5,6 +5,7 @@
  */
 import type { DatabaseSync } from "node:sqlite";
 import { openDatabase, transaction } from "./database.ts";
+import type { Disk } from "../disk/mod.ts";
 import { CATALOG_MIGRATIONS } from "./schema.ts";
 
 /** A volume as the catalogue keeps it. */
@@ -72,8 +73,12 @@ export class Catalog {
   readonly #database: DatabaseSync;
 
   /** Opens the catalogue at `place`, making it when it is missing. */
-  constructor(place: string) {
-    this.#database = openDatabase(place, { migrations: CATALOG_MIGRATIONS, synchronous: "FULL" });
+  constructor(place: string, disk?: Disk) {
+    this.#database = openDatabase(place, {
+      ...(disk === undefined ? {} : { disk }),
+      migrations: CATALOG_MIGRATIONS,
+      synchronous: "FULL",
+    });
   }
 
   /** Runs `work` in one transaction. */

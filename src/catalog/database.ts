@@ -3,11 +3,14 @@
  *
  * @module
  */
-import { DatabaseSync } from "node:sqlite";
+import type { DatabaseSync } from "node:sqlite";
 import { VarveError } from "../base/errors.ts";
+import { type Disk, FileDisk } from "../disk/mod.ts";
 
 /** Options of {@linkcode openDatabase}. */
 export interface OpenDatabaseOptions {
+  /** Storage. Default: that of the machine. */
+  readonly disk?: Disk;
   /** Open for reading alone; migrations are then not run. Default false. */
   readonly readOnly?: boolean;
   /**
@@ -23,7 +26,7 @@ export interface OpenDatabaseOptions {
 export function openDatabase(place: string, options: OpenDatabaseOptions): DatabaseSync {
   let database: DatabaseSync | undefined;
   try {
-    database = new DatabaseSync(place, { readOnly: options.readOnly ?? false });
+    database = (options.disk ?? new FileDisk()).openDatabase(place, { readOnly: options.readOnly ?? false });
     database.exec("PRAGMA busy_timeout = 10000");
     if (!options.readOnly) {
       const synchronous = options.synchronous ?? "NORMAL";

@@ -16,6 +16,7 @@
 import type { DatabaseSync, StatementSync } from "node:sqlite";
 import { VarveError } from "../base/errors.ts";
 import { openDatabase, transaction } from "./database.ts";
+import type { Disk } from "../disk/mod.ts";
 import { MAP_MIGRATIONS } from "./map_schema.ts";
 import { type PackedExtent, packExtents, unpackExtents } from "./packing.ts";
 import type { RegionHistory } from "./region_history.ts";
@@ -59,7 +60,7 @@ export class RecoveryMap {
   readonly #statements = new Map<string, StatementSync>();
 
   /** Opens the map at `place`, making it when it is missing unless `readOnly`. */
-  constructor(place: string, options: { readOnly?: boolean } = {}) {
+  constructor(place: string, options: { readOnly?: boolean; disk?: Disk } = {}) {
     this.database = openDatabase(place, { ...options, migrations: MAP_MIGRATIONS });
   }
 

@@ -1,9 +1,10 @@
 /**
- * How bytes reach storage. The journal and the primary write through this interface alone, so that a faulty
+ * How bytes reach storage. Journal, catalogue and primary write through this interface alone, so that a faulty
  * double can stand in for the machine's disk.
  *
  * @module
  */
+import type { DatabaseSync } from "node:sqlite";
 
 /** What `stat` tells. */
 export interface DiskStat {
@@ -50,6 +51,20 @@ export interface DiskFile {
   close(): void;
 }
 
+/** Space of a file system. */
+export interface DiskSpace {
+  /** Its size in bytes. */
+  readonly totalBytes: number;
+  /** Bytes that Varve may still take. */
+  readonly freeBytes: number;
+}
+
+/** A lock that is held. */
+export interface DiskLock {
+  /** Gives it back. */
+  release(): void;
+}
+
 /** Somewhere files are kept. */
 export interface Disk {
   /** Opens a file or block device. */
@@ -68,4 +83,10 @@ export interface Disk {
   rename(source: string, target: string): void;
   /** Resolves when the names in a directory survive power loss. */
   syncDirectory(path: string): Promise<void>;
+  /** Space of the file system that holds an existing path. */
+  space(path: string): DiskSpace;
+  /** Takes a lock on a file, made when missing; `undefined` when somebody else holds it. Ends with the process. */
+  lock(path: string): DiskLock | undefined;
+  /** Opens an SQLite database, made when missing unless `readOnly`. SQLite does its own reading, writing and syncing. */
+  openDatabase(path: string, options?: { readonly readOnly?: boolean }): DatabaseSync;
 }

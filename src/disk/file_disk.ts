@@ -5,8 +5,9 @@
  */
 import fs from "node:fs";
 import path from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { VarveError } from "../base/errors.ts";
-import type { Disk, DiskFile, DiskOpenOptions, DiskStat } from "./disk.ts";
+import type { Disk, DiskFile, DiskLock, DiskOpenOptions, DiskSpace, DiskStat } from "./disk.ts";
 import { endOf, punchHole, reserveSpace, seekKind } from "./libc.ts";
 
 const ZEROES = new Uint8Array(1 << 20);
@@ -172,6 +173,26 @@ export class FileDisk implements Disk {
 
   rename(source: string, target: string): void {
     attempt(`rename ${source} to ${target}`, () => fs.renameSync(source, target));
+  }
+
+  space(place: string): DiskSpace {
+    return attempt(`look at the space of ${place}`, () => {
+      const { blocks, bavail, bsize } = fs.statfsSync(place);
+      return { totalBytes: blocks * bsize, freeBytes: bavail * bsize };
+    });
+  }
+
+  lock(place: string): DiskLock | undefined {
+    return attempt(`lock ${place}`, () => {
+      const file = Deno.openSync(place, { create: true, read: true, write: true, mode: 0o600 });
+      if (file.tryLockSync(true)) return { release: () => file.close() };
+      file.close();
+      return undefined;
+    });
+  }
+
+  openDatabase(place: string, options: { readOnly?: boolean } = {}): DatabaseSync {
+    return new DatabaseSync(place, { readOnly: options.readOnly ?? false });
   }
 
   async syncDirectory(place: string): Promise<void> {

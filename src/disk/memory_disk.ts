@@ -4,8 +4,9 @@
  * @module
  */
 import path from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { VarveError } from "../base/errors.ts";
-import type { Disk, DiskFile, DiskOpenOptions, DiskStat } from "./disk.ts";
+import type { Disk, DiskFile, DiskLock, DiskOpenOptions, DiskSpace, DiskStat } from "./disk.ts";
 
 interface Contents {
   live: Uint8Array;
@@ -98,13 +99,14 @@ class MemoryFile implements DiskFile {
   close(): void {}
 }
 
-/** Files in memory. Directories exist as soon as something is in them. */
+/** Files in memory, databases apart. Directories exist as soon as something is in them. */
 export class MemoryDisk implements Disk {
   /** Awaited within every sync of a file, before it takes effect: makes syncs take time. */
   beforeSync: () => Promise<void> = () => Promise.resolve();
   #files = new Map<string, Contents>();
   #durableNames = new Map<string, Contents>();
   #inodes = 0;
+  readonly #locks = new Set<string>();
   #life = 0;
 
   open(place: string, options: DiskOpenOptions = {}): DiskFile {
@@ -164,6 +166,21 @@ export class MemoryDisk implements Disk {
     if (contents === undefined) throw new VarveError("not-found", `rename ${source}: no such file`);
     this.#files.delete(source);
     this.#files.set(target, contents);
+  }
+
+  space(_place: string): DiskSpace {
+    return { totalBytes: 2 ** 40, freeBytes: 2 ** 40 };
+  }
+
+  lock(place: string): DiskLock | undefined {
+    if (this.#locks.has(place)) return undefined;
+    this.#locks.add(place);
+    return { release: () => void this.#locks.delete(place) };
+  }
+
+  /** Databases alone lie on the machine's own disk, at the same path. */
+  openDatabase(place: string, options: { readOnly?: boolean } = {}): DatabaseSync {
+    return new DatabaseSync(place, { readOnly: options.readOnly ?? false });
   }
 
   syncDirectory(directory: string): Promise<void> {

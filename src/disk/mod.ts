@@ -3,6 +3,6 @@
  *
  * @module
  */
-export type { Disk, DiskFile, DiskOpenOptions, DiskStat } from "./disk.ts";
+export type { Disk, DiskFile, DiskLock, DiskOpenOptions, DiskSpace, DiskStat } from "./disk.ts";
 export { FileDisk } from "./file_disk.ts";
 export { MemoryDisk } from "./memory_disk.ts";

@@ -41,7 +41,7 @@ export function openPastView(
 ): { device: BlockDevice; close(): void } {
   let history = shared.get(place.directory);
   if (history === undefined) {
-    const map = new RecoveryMap(path.join(place.directory, VOLUME_FILES.map), { readOnly: true });
+    const map = new RecoveryMap(path.join(place.directory, VOLUME_FILES.map), { readOnly: true, disk });
     const segments = new SegmentReader(disk, path.join(place.directory, VOLUME_FILES.segments));
     history = { map, segments, regions: new RegionCache(map), users: 0 };
     shared.set(place.directory, history);

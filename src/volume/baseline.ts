@@ -12,6 +12,7 @@
  */
 import { BLOCK_BYTES } from "../base/block_device.ts";
 import { blockOf, blocksFor, isZero } from "../base/bytes.ts";
+import { pause, type Scheduler } from "../base/turns.ts";
 import type { MapExtent, RecoveryMap } from "../catalog/recovery_map.ts";
 import type { JournalWriter } from "../journal/mod.ts";
 import type { Primary } from "./primary.ts";
@@ -22,6 +23,8 @@ const STRETCH_BYTES = 64 << 20;
 
 /** What the copy works on. */
 export interface BaselineParts {
+  /** Gives turns. */
+  readonly scheduler: Scheduler;
   /** The adopted disk. */
   readonly primary: Primary;
   /** Where its content goes. */
@@ -53,7 +56,7 @@ export async function copyBaseline(parts: BaselineParts): Promise<boolean> {
         done += length;
       }
       parts.onProgress(done);
-      await new Promise((resolve) => setTimeout(resolve, 0));
+      await pause(parts.scheduler);
     }
     await journal.sync();
     map.transaction(() => {

@@ -10,6 +10,7 @@
 import path from "node:path";
 import { BLOCK_BYTES } from "../base/block_device.ts";
 import { VarveError } from "../base/errors.ts";
+import { pause } from "../base/turns.ts";
 import type { MapExtent } from "../catalog/recovery_map.ts";
 import type { Disk, DiskFile } from "../disk/mod.ts";
 import {
@@ -91,7 +92,7 @@ export async function compactSegments(
       if (writer.bytes >= SEGMENT_BYTES) {
         await writer.publish();
         writer = undefined;
-      } else if (doneBytes % (1 << 20) === 0) await new Promise((resolve) => setTimeout(resolve, 0));
+      } else if (doneBytes % (1 << 20) === 0) await pause(volume.scheduler);
     }
     await writer?.publish();
   } catch (thrown) {

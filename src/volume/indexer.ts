@@ -6,7 +6,7 @@
 import type { PackedMoment } from "../catalog/packing.ts";
 import { Moments } from "../catalog/moments.ts";
 import type { MapExtent, RecoveryMap } from "../catalog/recovery_map.ts";
-import { inTurns, Queue } from "../base/turns.ts";
+import { inTurns, Queue, type Scheduler } from "../base/turns.ts";
 import type { RecordPlace, SealedSegment } from "../journal/mod.ts";
 
 /** Records gathered before a batch is indexed without being asked for. */
@@ -22,6 +22,8 @@ export interface ScanPosition {
 
 /** What the indexer asks of the volume. */
 export interface IndexerHost {
+  /** Gives turns. */
+  readonly scheduler: Scheduler;
   /** Resolves when every record captured before the call is durable in the journal. */
   makeDurable(): Promise<void>;
   /** Where the next record will lie. */
@@ -95,7 +97,7 @@ export class Indexer {
       const database = this.#map.database;
       database.exec("BEGIN IMMEDIATE");
       try {
-        await inTurns(this.#map.addExtents(extents));
+        await inTurns(this.#map.addExtents(extents), this.#host.scheduler);
         this.#moments.add(moments);
         this.recordSegments(finished);
         this.#map.setState("indexed_seq", end.seq);

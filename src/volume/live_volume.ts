@@ -21,7 +21,7 @@ import { BLOCK_BYTES, type BlockDevice, type CommandOptions, type Extent } from 
 import { blockOf, blocksFor, checkRange, ZERO_BLOCK } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
 import { VarveError } from "../base/errors.ts";
-import { inTurns, Queue } from "../base/turns.ts";
+import { inTurns, Queue, type Scheduler, type Timer } from "../base/turns.ts";
 import { MOMENT_KINDS } from "../catalog/packing.ts";
 import type { MapExtent, RecoveryMap } from "../catalog/recovery_map.ts";
 import {
@@ -57,6 +57,8 @@ export interface LiveVolumeParts {
   readonly map: RecoveryMap;
   /** Tells the time. */
   readonly clock: Clock;
+  /** Gives turns. */
+  readonly scheduler: Scheduler;
   /** Time of the last record, in microseconds. */
   readonly lastTimeUs: number;
   /** Told of failures in the background; the next call by a host meets them too. */
@@ -78,8 +80,8 @@ export class LiveVolume implements BlockDevice {
   #lastTimeUs: number;
   #durable: ScanPosition;
   #nextCheckpoints: Partial<Record<"journal" | "apply" | "primary", Promise<void>>> = {};
-  #applyTimer: ReturnType<typeof setTimeout> | undefined;
-  #indexTimer: ReturnType<typeof setTimeout> | undefined;
+  #applyTimer: Timer | undefined;
+  #indexTimer: Timer | undefined;
   #failure: VarveError | undefined;
   #closed = false;
 
@@ -90,6 +92,7 @@ export class LiveVolume implements BlockDevice {
     this.#lastTimeUs = parts.lastTimeUs;
     this.#durable = this.position;
     this.indexer = new Indexer(parts.map, {
+      scheduler: parts.scheduler,
       makeDurable: () => this.#makeDurable("journal"),
       position: () => this.position,
       durable: () => this.#durable,
@@ -279,16 +282,16 @@ export class LiveVolume implements BlockDevice {
   }
 
   #schedule(): void {
-    this.#applyTimer ??= setTimeout(() => {
+    this.#applyTimer ??= this.#parts.scheduler.after(APPLY_DELAY_MS, () => {
       this.#applyTimer = undefined;
       this.#inBackground(this.#makeDurable("apply"));
-    }, APPLY_DELAY_MS);
+    });
     if (this.indexer.pendingRecords >= BATCH_RECORDS) this.#index();
-    else this.#indexTimer ??= setTimeout(() => this.#index(), INDEX_DELAY_MS);
+    else this.#indexTimer ??= this.#parts.scheduler.after(INDEX_DELAY_MS, () => this.#index());
   }
 
   #index(): void {
-    clearTimeout(this.#indexTimer);
+    this.#indexTimer?.cancel();
     this.#indexTimer = undefined;
     this.#inBackground(this.#makeDurable("primary").then(() => this.indexer.upTo(this.lastSeq)));
   }
@@ -369,7 +372,7 @@ export class LiveVolume implements BlockDevice {
     await this.#parts.journal.sync();
     if (step === "journal") return;
     for (const overlay of overlays) {
-      await inTurns(this.#apply(overlay));
+      await inTurns(this.#apply(overlay), this.#parts.scheduler);
       if (overlay !== this.#overlays.at(-1)) {
         this.#overlays = this.#overlays.filter((other) => other !== overlay);
       }
@@ -396,8 +399,8 @@ export class LiveVolume implements BlockDevice {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    clearTimeout(this.#applyTimer);
-    clearTimeout(this.#indexTimer);
+    this.#applyTimer?.cancel();
+    this.#indexTimer?.cancel();
     const { journal, map, primary, segments } = this.#parts;
     try {
       await this.#makeDurable("primary");

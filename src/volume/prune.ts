@@ -76,7 +76,7 @@ export async function planPrune(volume: Volume, options: PruneOptions): Promise<
   if (outcome === undefined) throw new VarveError("conflict", "prune: the volume has no history");
   const keptSeqs = [...outcome.kept.map((moment) => moment.seq), outcome.base.seq];
   const liveBytes = new Map<number, number>();
-  await inTurns(countLiving(volume, keptSeqs, liveBytes, options.signal));
+  await inTurns(countLiving(volume, keptSeqs, liveBytes, options.signal), volume.scheduler);
 
   const segments: number[] = [];
   let bytesFreed = 0;
@@ -191,16 +191,19 @@ async function rewriteLiving(
   options: Pick<PruneOptions, "signal" | "onProgress">,
 ): Promise<Relocations> {
   const living: LivingRun[] = [];
-  await inTurns((function* () {
-    for (const region of volume.map.usedRegions()) {
-      const { baseline, deltas } = livingExtents(volume.map.regionHistory(region), keptSeqs);
-      for (const extent of baseline.concat(deltas)) {
-        if (!condemned.has(extent.segment)) continue;
-        living.push({ ...extent, firstBlock: region * REGION_BLOCKS + extent.firstBlock });
+  await inTurns(
+    (function* () {
+      for (const region of volume.map.usedRegions()) {
+        const { baseline, deltas } = livingExtents(volume.map.regionHistory(region), keptSeqs);
+        for (const extent of baseline.concat(deltas)) {
+          if (!condemned.has(extent.segment)) continue;
+          living.push({ ...extent, firstBlock: region * REGION_BLOCKS + extent.firstBlock });
+        }
+        yield;
       }
-      yield;
-    }
-  })());
+    })(),
+    volume.scheduler,
+  );
   return await compactSegments(volume, disk, { living, condemned, ...options });
 }
 

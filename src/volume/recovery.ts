@@ -16,7 +16,7 @@
  */
 import path from "node:path";
 import { VarveError } from "../base/errors.ts";
-import { inTurns } from "../base/turns.ts";
+import { inTurns, type Scheduler } from "../base/turns.ts";
 import { Moments } from "../catalog/moments.ts";
 import { MOMENT_KINDS, type PackedMoment } from "../catalog/packing.ts";
 import type { MapExtent, RecoveryMap } from "../catalog/recovery_map.ts";
@@ -35,6 +35,8 @@ import type { Primary } from "./primary.ts";
 
 /** What recovery works on. */
 export interface RecoveryParts {
+  /** Gives turns. */
+  readonly scheduler: Scheduler;
   /** Where the segments are. */
   readonly directory: string;
   /** 32 hexadecimal digits; a segment of another volume is refused. */
@@ -106,7 +108,10 @@ export async function recoverVolume(parts: RecoveryParts): Promise<RecoveredJour
   await disk.syncDirectory(directory);
 
   if (parts.primary !== undefined) {
-    await inTurns(redo(tail.extents.filter((extent) => extent.seq > durableSeq), parts.primary, segments));
+    await inTurns(
+      redo(tail.extents.filter((extent) => extent.seq > durableSeq), parts.primary, segments),
+      parts.scheduler,
+    );
     await parts.primary.sync();
   }
 

@@ -7,6 +7,7 @@ import path from "node:path";
 import type { BlockDevice } from "../base/block_device.ts";
 import type { Clock } from "../base/clock.ts";
 import { VarveError } from "../base/errors.ts";
+import { type Scheduler, systemScheduler } from "../base/turns.ts";
 import type { MarkRow, VolumeRow } from "../catalog/catalog.ts";
 import { type KeptMoment, Moments } from "../catalog/moments.ts";
 import { MOMENT_KINDS } from "../catalog/packing.ts";
@@ -42,6 +43,8 @@ export interface VolumeSurroundings {
   readonly disk: Disk;
   /** Time. */
   readonly clock: Clock;
+  /** Turns. Default: the event loop. */
+  readonly scheduler?: Scheduler;
   /** The volume's folder. */
   readonly directory: string;
   /** The volume as the catalogue has it now; every new segment repeats it. */
@@ -71,7 +74,7 @@ export async function prepareVolume(
     }
     await disk.syncDirectory(path.dirname(row.primaryPath));
   }
-  const map = new RecoveryMap(path.join(directory, VOLUME_FILES.map));
+  const map = new RecoveryMap(path.join(directory, VOLUME_FILES.map), { disk });
   try {
     map.transaction(() => {
       new Moments(map).add([{ seq: 0, timeUs: row.createdUs, kind: MOMENT_KINDS.created }]);
@@ -105,6 +108,8 @@ export class Volume {
   readonly #regions: RegionCache;
   readonly #primary: Primary | undefined;
   readonly #createdUs: number;
+  /** Gives turns. */
+  readonly scheduler: Scheduler;
   readonly #clock: Clock;
   readonly #onFailure: (error: VarveError) => void;
   readonly #stop = new AbortController();
@@ -136,6 +141,7 @@ export class Volume {
     this.#regions = new RegionCache(parts.map);
     this.#primary = parts.primary;
     this.#createdUs = row.createdUs;
+    this.scheduler = parts.surroundings.scheduler ?? systemScheduler;
     this.#clock = parts.surroundings.clock;
     this.#onFailure = parts.surroundings.onFailure;
     this.#baselineBytes = parts.map.getState("baseline_bytes", row.sizeBytes);
@@ -149,7 +155,7 @@ export class Volume {
   static async open(row: VolumeRow, surroundings: VolumeSurroundings): Promise<Volume> {
     const { disk, directory, clock } = surroundings;
     const segmentsDirectory = path.join(directory, VOLUME_FILES.segments);
-    const map = new RecoveryMap(path.join(directory, VOLUME_FILES.map));
+    const map = new RecoveryMap(path.join(directory, VOLUME_FILES.map), { disk });
     const segments = new SegmentReader(disk, segmentsDirectory);
     let primary: Primary | undefined;
     try {
@@ -176,6 +182,7 @@ export class Volume {
         segments,
         map,
         primary,
+        scheduler: surroundings.scheduler ?? systemScheduler,
         onText: (record) => {
           const text = JSON.parse(record.text ?? "null") as JournalText;
           if (text.type !== "volume") surroundings.onText(text, record);
@@ -207,6 +214,7 @@ export class Volume {
       segments: this.segments,
       map: this.map,
       clock: this.#clock,
+      scheduler: this.scheduler,
       lastTimeUs: Math.max(this.recovered.lastTimeUs, this.#createdUs),
       onFailure: this.#onFailure,
     });
@@ -271,6 +279,7 @@ export class Volume {
       journal,
       map: this.map,
       timeUs: this.#createdUs,
+      scheduler: this.scheduler,
       onProgress: (doneBytes) => this.#baselineBytes = Math.min(doneBytes, this.sizeBytes - 1),
       signal: this.#stop.signal,
     });

@@ -4,10 +4,10 @@
  * @module
  */
 import { DemoAppliance } from "../tools/demo_appliance.ts";
+import { BENCH_SIZE, fio } from "./_fio.ts";
 import { median, table } from "./_table.ts";
 
 const ROUNDS = 3;
-const SIZE = "1G";
 
 interface Work {
   readonly name: string;
@@ -34,38 +34,11 @@ const WORKS: readonly Work[] = [
   { name: "1 MiB sequential read, depth 4, of the past", args: ["read", "1M", "4", "1G"], at: "@mark:bench" },
 ];
 
-/** Bytes moved per second. */
-async function fio(
-  uri: string,
-  [rw = "", bs = "", depth = "", bytes = "", ...more]: readonly string[],
-): Promise<number> {
-  const { success, stdout, stderr } = await new Deno.Command("fio", {
-    args: [
-      "--name=bench",
-      "--ioengine=nbd",
-      `--uri=${uri}`,
-      `--rw=${rw}`,
-      `--bs=${bs}`,
-      `--iodepth=${depth}`,
-      `--size=${SIZE}`,
-      `--io_size=${bytes}`,
-      "--output-format=json",
-      ...more,
-    ],
-    stdout: "piped",
-    stderr: "piped",
-  }).output();
-  const text = new TextDecoder().decode(stdout);
-  if (!success) throw new Error(`run fio against ${uri}: ${new TextDecoder().decode(stderr)}${text}`);
-  const job = JSON.parse(text.slice(text.indexOf("{"))).jobs[0];
-  return job.read.bw_bytes + job.write.bw_bytes;
-}
-
 /** Runs every work in turns against both and returns the table. */
 export async function benchNbd(folder: string): Promise<string> {
   await using appliance = await DemoAppliance.start();
   await appliance.ready();
-  await appliance.varve("volume", "create", "bench", "--size", SIZE);
+  await appliance.varve("volume", "create", "bench", "--size", BENCH_SIZE);
   const image = `${folder}/nbdkit.img`;
   await Deno.writeFile(image, new Uint8Array(0));
   await Deno.truncate(image, 1024 ** 3);

@@ -65,6 +65,12 @@ export class TestAppliance implements AsyncDisposable {
     }
   }
 
+  /** Process number of the running appliance. */
+  get pid(): number {
+    if (this.#running === undefined) throw new Error("Looking at the appliance: it does not run");
+    return this.#running.process.pid;
+  }
+
   /** The data folder. */
   get dataPath(): string {
     return `${this.folder}/data`;

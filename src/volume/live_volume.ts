@@ -43,7 +43,9 @@ export const APPLY_DELAY_MS = 40;
 /** After so long without a full batch the map learns of what there is, in milliseconds. */
 const INDEX_DELAY_MS = 1000;
 /** Blocks in overlays above which a writer is asked to wait. */
-const OVERLAY_BLOCKS_MAX = 262_144;
+const OVERLAY_BLOCKS_MAX = 65_536;
+/** Records not in the map yet above which a writer is asked to wait. */
+const PENDING_RECORDS_MAX = 4 * BATCH_RECORDS;
 
 /** What a live volume is put together from; it takes over all of it. */
 export interface LiveVolumeParts {
@@ -309,9 +311,14 @@ export class LiveVolume implements BlockDevice {
   }
 
   pressure(): Promise<void> | undefined {
-    if (this.#overlayBlocks() <= OVERLAY_BLOCKS_MAX) return undefined;
+    const { indexer } = this;
+    const overfull = this.#overlayBlocks() > OVERLAY_BLOCKS_MAX
+      ? this.#makeDurable("apply")
+      : indexer.pendingRecords > PENDING_RECORDS_MAX
+      ? indexer.upTo(indexer.indexedSeq + 1)
+      : undefined;
     // A failure is met by the next command.
-    return this.#makeDurable("apply").catch(() => {});
+    return overfull?.catch(() => {});
   }
 
   async flush(options: CommandOptions = {}): Promise<void> {

@@ -17,6 +17,7 @@ export class Primary {
   /** Size of the volume; the file is at least as long. */
   readonly sizeBytes: number;
   readonly #file: DiskFile;
+  readonly #scratch = new Uint8Array(SLICE_BYTES);
 
   /** Takes over `file`, which is closed with the primary. */
   constructor(file: DiskFile, sizeBytes: number) {
@@ -49,7 +50,7 @@ export class Primary {
     const sliceBlocks = SLICE_BYTES / BLOCK_BYTES;
     for (let done = 0; done < extent.blockCount; done += sliceBlocks) {
       const blockCount = Math.min(sliceBlocks, extent.blockCount - done);
-      const bytes = new Uint8Array(blockCount * BLOCK_BYTES);
+      const bytes = this.#scratch.subarray(0, blockCount * BLOCK_BYTES);
       segments.readBlocks({
         segment: extent.segment,
         recordOffset: extent.recordOffset,

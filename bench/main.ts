@@ -7,10 +7,12 @@
  */
 import { benchNbd } from "./nbd.ts";
 import { benchScale } from "./scale.ts";
+import { benchStore } from "./store.ts";
 
 const BENCHES: Record<string, (folder: string, args: readonly string[]) => Promise<string>> = {
   nbd: benchNbd,
   scale: benchScale,
+  store: benchStore,
 };
 
 const [asked, ...args] = Deno.args;

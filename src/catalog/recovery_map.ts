@@ -97,7 +97,7 @@ export class RecoveryMap {
    * Adds the extents of a batch, ascending in sequence. To be called within a transaction.
    * Yields after each region, so that a caller may take turns with other work.
    */
-  *addExtents(extents: readonly MapExtent[]): Generator<void> {
+  *addExtents(extents: Iterable<MapExtent>): Generator<void> {
     const regions = new Map<number, PackedExtent[]>();
     for (const extent of extents) this.#splitByRegion(extent, regions);
     for (const [region, entries] of regions) {

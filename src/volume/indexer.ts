@@ -7,6 +7,7 @@ import type { PackedMoment } from "../catalog/packing.ts";
 import { Moments } from "../catalog/moments.ts";
 import type { MapExtent, RecoveryMap } from "../catalog/recovery_map.ts";
 import { inTurns, Queue, type Scheduler } from "../base/turns.ts";
+import { EXTENT_ROW, MOMENT_ROW, NumberRows } from "./number_rows.ts";
 import type { RecordPlace, SealedSegment } from "../journal/mod.ts";
 
 /** Records gathered before a batch is indexed without being asked for. */
@@ -41,8 +42,8 @@ export class Indexer {
   readonly #map: RecoveryMap;
   readonly #moments: Moments;
   readonly #host: IndexerHost;
-  #pendingExtents: MapExtent[] = [];
-  #pendingMoments: PackedMoment[] = [];
+  #pendingExtents = new NumberRows(EXTENT_ROW);
+  #pendingMoments = new NumberRows(MOMENT_ROW);
   #indexedSeq: number;
   #unrecorded: SealedSegment[] = [];
   #waiting: Promise<void> | undefined;
@@ -90,15 +91,15 @@ export class Indexer {
     const extents = this.#pendingExtents;
     const end = this.#host.position();
     const finished = this.#host.takeFinished();
-    this.#pendingMoments = [];
-    this.#pendingExtents = [];
+    this.#pendingMoments = new NumberRows(MOMENT_ROW);
+    this.#pendingExtents = new NumberRows(EXTENT_ROW);
     try {
       await this.#host.makeDurable();
       const database = this.#map.database;
       database.exec("BEGIN IMMEDIATE");
       try {
         await inTurns(this.#map.addExtents(extents), this.#host.scheduler);
-        this.#moments.add(moments);
+        this.#moments.add([...moments]);
         this.recordSegments(finished);
         this.#map.setState("indexed_seq", end.seq);
         this.savePosition(end);
@@ -109,8 +110,10 @@ export class Indexer {
       }
       this.#indexedSeq = end.seq;
     } catch (thrown) {
-      this.#pendingMoments = moments.concat(this.#pendingMoments);
-      this.#pendingExtents = extents.concat(this.#pendingExtents);
+      for (const moment of this.#pendingMoments) moments.push(moment);
+      for (const extent of this.#pendingExtents) extents.push(extent);
+      this.#pendingMoments = moments;
+      this.#pendingExtents = extents;
       this.#unrecorded.push(...finished);
       throw thrown;
     }

@@ -133,7 +133,9 @@ export class LiveVolume implements BlockDevice {
     while (at < end) {
       const extent = this.#find(blockOf(at));
       let until = Math.min(end, (blockOf(at) + 1) * BLOCK_BYTES);
-      while (until < end && this.#find(blockOf(until)) === extent) until = Math.min(end, until + BLOCK_BYTES);
+      while (until < end && isSame(this.#find(blockOf(until)), extent)) {
+        until = Math.min(end, until + BLOCK_BYTES);
+      }
       const part = target.subarray(at - offset, until - offset);
       if (extent === undefined) this.#parts.primary.read(at, part);
       else if (extent.segment === 0) part.fill(0);
@@ -390,8 +392,9 @@ export class LiveVolume implements BlockDevice {
   }
 
   *#apply(overlay: Overlay): Generator<void> {
-    for (const [index, extent] of overlay.extents.entries()) {
-      if (overlay.isReplaced(index)) continue;
+    for (let index = 0; index < overlay.extents.length; index++) {
+      const extent = overlay.extents.at(index);
+      if (extent === undefined || overlay.isReplaced(index)) continue;
       yield* this.#parts.primary.apply(extent, this.#parts.segments);
       yield;
     }
@@ -429,4 +432,9 @@ export class LiveVolume implements BlockDevice {
       map.close();
     }
   }
+}
+
+/** Whether two look-ups met the same extent: one extent of a sequence has each block. */
+function isSame(one: MapExtent | undefined, other: MapExtent | undefined): boolean {
+  return one?.seq === other?.seq && one?.firstBlock === other?.firstBlock;
 }

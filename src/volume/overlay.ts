@@ -4,6 +4,7 @@
  * @module
  */
 import type { MapExtent } from "../catalog/recovery_map.ts";
+import { EXTENT_ROW, NumberRows } from "./number_rows.ts";
 
 /** Holes up to this many blocks are entered block by block; wider ones are few and searched in turn. */
 const NARROW_BLOCKS_MAX = 1024;
@@ -11,9 +12,9 @@ const NARROW_BLOCKS_MAX = 1024;
 /** Extents in the order of their sequences, with a look-up by block. */
 export class Overlay {
   /** The extents, in order. A segment of 0 is a hole. */
-  readonly extents: MapExtent[] = [];
+  readonly extents: NumberRows<MapExtent> = new NumberRows(EXTENT_ROW);
   readonly #newest = new Map<number, number>();
-  readonly #wide: number[] = [];
+  readonly #wide: { index: number; firstBlock: number; endBlock: number }[] = [];
 
   /** Whether there is nothing in it. */
   get isEmpty(): boolean {
@@ -27,31 +28,32 @@ export class Overlay {
 
   /** Adds an extent that is newer than all before it. */
   add(extent: MapExtent): void {
-    const index = this.extents.push(extent) - 1;
+    const index = this.extents.push(extent);
+    const end = extent.firstBlock + extent.blockCount;
     if (extent.segment === 0 && extent.blockCount > NARROW_BLOCKS_MAX) {
-      this.#wide.push(index);
+      this.#wide.push({ index, firstBlock: extent.firstBlock, endBlock: end });
       return;
     }
-    const end = extent.firstBlock + extent.blockCount;
     for (let block = extent.firstBlock; block < end; block++) this.#newest.set(block, index);
   }
 
   /** The newest extent over a block, or `undefined`. */
   find(block: number): MapExtent | undefined {
+    return this.extents.at(this.findIndex(block));
+  }
+
+  /** Position of the newest extent over a block, or -1. */
+  findIndex(block: number): number {
     let newest = this.#newest.get(block) ?? -1;
-    for (const index of this.#wide) {
-      const hole = this.extents[index];
-      if (
-        index > newest && hole !== undefined && hole.firstBlock <= block &&
-        block < hole.firstBlock + hole.blockCount
-      ) newest = index;
+    for (const { index, firstBlock, endBlock } of this.#wide) {
+      if (index > newest && firstBlock <= block && block < endBlock) newest = index;
     }
-    return this.extents[newest];
+    return newest;
   }
 
   /** Whether a later extent has replaced the only block of this one. */
   isReplaced(index: number): boolean {
-    const extent = this.extents[index];
+    const extent = this.extents.at(index);
     return extent?.blockCount === 1 && this.#newest.get(extent.firstBlock) !== index;
   }
 }

@@ -34,9 +34,9 @@ Deno.test("Overlay finds the newest extent over each block", () => {
       naive.fill(extent, extent.firstBlock, extent.firstBlock + extent.blockCount);
     }
     assert.equal(overlay.isEmpty, list.length === 0);
-    assert.deepEqual(overlay.extents, list);
+    assert.deepEqual([...overlay.extents], list);
     for (const [block, newest] of naive.entries()) {
-      assert.equal(overlay.find(block), newest, `block ${block}`);
+      assert.deepEqual(overlay.find(block), newest, `block ${block}`);
     }
   }));
 });
@@ -46,7 +46,7 @@ Deno.test("Overlay calls an extent replaced only when nothing of it can be seen 
     const overlay = new Overlay();
     for (const extent of list) overlay.add(extent);
     for (const [index, extent] of list.entries()) {
-      if (overlay.isReplaced(index)) assert.notEqual(overlay.find(extent.firstBlock), extent);
+      if (overlay.isReplaced(index)) assert.notDeepEqual(overlay.find(extent.firstBlock), extent);
     }
   }));
   const overlay = new Overlay();

@@ -13,7 +13,9 @@
  *    could lose what step 4 had written while the next start no longer redoes it.
  * 6. The recovery map learns of records that step 3 has covered, in batches, whenever it suits.
  *
- * Steps 3 and 4 are also taken {@linkcode APPLY_DELAY_MS} after the first change that waits for them.
+ * Steps 3 and 4 are also taken {@linkcode APPLY_DELAY_MS} after the first change that waits for them. Step 5 may take
+ * seconds on slow storage, so steps 3, 4 and 6 go on meanwhile for what came later; what the next start would have to redo
+ * stays bounded, because a writer waits when it is too much.
  *
  * @module
  */
@@ -46,6 +48,9 @@ const INDEX_DELAY_MS = 1000;
 const OVERLAY_BLOCKS_MAX = 65_536;
 /** Records not in the map yet above which a writer is asked to wait. */
 const PENDING_RECORDS_MAX = 4 * BATCH_RECORDS;
+/** Records, and bytes of them, that the next start would have to redo, above which a writer is asked to wait. */
+const REDO_RECORDS_MAX = 262_144;
+const REDO_BYTES_MAX = 1024 * 1024 * 1024;
 
 /** What a live volume is put together from; it takes over all of it. */
 export interface LiveVolumeParts {
@@ -77,10 +82,17 @@ export class LiveVolume implements BlockDevice {
   readonly indexer: Indexer;
   readonly #parts: LiveVolumeParts;
   readonly #checkpoints = new Queue();
+  readonly #primarySyncs = new Queue();
   /** Oldest first; the last one takes new changes. */
   #overlays: Overlay[] = [new Overlay()];
   #lastTimeUs: number;
+  /** Up to where the primary has it all, and up to where it is durable there. */
+  #applied: ScanPosition;
   #durable: ScanPosition;
+  /** Bytes captured since this device exists, and how many of them were captured by then. */
+  #capturedBytes = 0;
+  #appliedBytes = 0;
+  #durableBytes = 0;
   #nextCheckpoints: Partial<Record<"journal" | "apply" | "primary", Promise<void>>> = {};
   #applyTimer: Timer | undefined;
   #indexTimer: Timer | undefined;
@@ -92,7 +104,7 @@ export class LiveVolume implements BlockDevice {
     this.#parts = parts;
     this.sizeBytes = parts.primary.sizeBytes;
     this.#lastTimeUs = parts.lastTimeUs;
-    this.#durable = this.position;
+    this.#applied = this.#durable = this.position;
     this.indexer = new Indexer(parts.map, {
       scheduler: parts.scheduler,
       makeDurable: () => this.#makeDurable("journal"),
@@ -270,6 +282,7 @@ export class LiveVolume implements BlockDevice {
     const place = this.#parts.journal.append(record, ...payload);
     this.#lastTimeUs = record.timeUs;
     const payloadBytes = payload.reduce((sum, part) => sum + part.length, 0);
+    this.#capturedBytes += payloadBytes;
     const extents = extentsOf({ ...record, payloadBytes }).map((extent): MapExtent => ({
       seq: record.seq,
       firstBlock: extent.firstBlock,
@@ -297,10 +310,10 @@ export class LiveVolume implements BlockDevice {
   #index(): void {
     this.#indexTimer?.cancel();
     this.#indexTimer = undefined;
-    this.#inBackground(this.#makeDurable("primary").then(() => this.indexer.upTo(this.lastSeq)));
+    this.#inBackground(Promise.all([this.indexer.upTo(this.lastSeq), this.#makeDurable("primary")]));
   }
 
-  #inBackground(work: Promise<void>): void {
+  #inBackground(work: Promise<unknown>): void {
     work.then(() => this.#failure = undefined, (thrown) => {
       this.#failure = VarveError.from(thrown, "keep the volume durable");
       this.#parts.onFailure(this.#failure);
@@ -318,6 +331,9 @@ export class LiveVolume implements BlockDevice {
       ? this.#makeDurable("apply")
       : indexer.pendingRecords > PENDING_RECORDS_MAX
       ? indexer.upTo(indexer.indexedSeq + 1)
+      : this.lastSeq - this.#durable.seq > REDO_RECORDS_MAX ||
+          this.#capturedBytes - this.#durableBytes > REDO_BYTES_MAX
+      ? this.#makeDurable("primary")
       : undefined;
     // A failure is met by the next command.
     return overfull?.catch(() => {});
@@ -362,6 +378,7 @@ export class LiveVolume implements BlockDevice {
    * Calls that wait for the same step share it.
    */
   #makeDurable(step: "journal" | "apply" | "primary"): Promise<void> {
+    if (step === "primary") return this.#makeDurable("apply").then(() => this.#syncPrimary());
     let next = this.#nextCheckpoints[step];
     if (next === undefined) {
       next = this.#checkpoints.run(() => {
@@ -373,8 +390,19 @@ export class LiveVolume implements BlockDevice {
     return next;
   }
 
-  async #checkpoint(step: "journal" | "apply" | "primary"): Promise<void> {
-    const end = this.position;
+  /** Makes durable in the primary what was applied before the call. */
+  #syncPrimary(): Promise<void> {
+    return this.#nextCheckpoints.primary ??= this.#primarySyncs.run(async () => {
+      delete this.#nextCheckpoints.primary;
+      const [end, bytes] = [this.#applied, this.#appliedBytes];
+      await this.#parts.primary.sync();
+      this.#durable = end;
+      this.#durableBytes = bytes;
+    });
+  }
+
+  async #checkpoint(step: "journal" | "apply"): Promise<void> {
+    const [end, bytes] = [this.position, this.#capturedBytes];
     // The overlay that takes new changes is never among those applied: the sync does not cover what comes later.
     if (!this.#overlays.at(-1)?.isEmpty) this.#overlays.push(new Overlay());
     const overlays = this.#overlays.slice(0, -1);
@@ -386,9 +414,8 @@ export class LiveVolume implements BlockDevice {
         this.#overlays = this.#overlays.filter((other) => other !== overlay);
       }
     }
-    if (step === "apply") return;
-    await this.#parts.primary.sync();
-    this.#durable = end;
+    this.#applied = end;
+    this.#appliedBytes = bytes;
   }
 
   *#apply(overlay: Overlay): Generator<void> {
@@ -425,6 +452,7 @@ export class LiveVolume implements BlockDevice {
       });
     } finally {
       await this.#checkpoints.idle();
+      await this.#primarySyncs.idle();
       await this.indexer.queue.idle();
       await journal.close().catch(() => {});
       segments.close();

@@ -285,6 +285,7 @@ class LocalAppliance implements Appliance {
     const entry = this.#volumes.entry(name);
     const volume = this.#volumes.open(name);
     if (volume.failure !== undefined) throw volume.failure;
+    volume.checkPast(`prune volume ${name}`);
     if (
       this.#jobs.list().some((job) => job.kind === "prune" && job.volume === name && job.state === "running")
     ) {

@@ -79,7 +79,7 @@ export interface VolumeInfo {
   createdAt: string;
   /** From the oldest reconstructable moment to the newest. */
   window: { from: Moment; to: Moment };
-  /** How far the first copy of an adopted disk has come. */
+  /** How far the first copy of an adopted disk has come; until it is complete no moment of the past can be opened. */
   baseline: { complete: boolean; doneBytes: number; totalBytes: number };
   /** Space the history takes on storage, segments and maps together. */
   historyBytes: number;
@@ -290,7 +290,7 @@ export interface Engine {
   listVolumes(): VolumeInfo[];
   /** One volume. */
   getVolume(name: string): VolumeInfo;
-  /** Makes or adopts a volume; for an adopted one it resolves when the baseline is complete. */
+  /** Makes or adopts a volume; an adopted one is copied in the background, and captured from then on. */
   createVolume(request: CreateVolumeRequest, caller: Caller): Promise<VolumeInfo>;
   /** Forgets a volume; with `purge` its history and its managed primary are deleted too. */
   deleteVolume(name: string, options: { purge: boolean }, caller: Caller): Promise<void>;

@@ -114,9 +114,10 @@ export class History {
     return { moment, place: await this.locatePast(name, moment.seq) };
   }
 
-  /** Where a Worker finds a moment; resolves when the recovery map covers it. */
+  /** Where a Worker finds a moment; resolves when the recovery map covers it. Throws as `Volume.checkPast`. */
   async locatePast(name: string, seq: number): Promise<PastPlace> {
     const volume = this.#volumes.open(name);
+    volume.checkPast(`read sequence ${seq} of ${name}`);
     if (seq > volume.indexedSeq) await volume.settle();
     return { directory: volume.directory, sizeBytes: volume.sizeBytes };
   }

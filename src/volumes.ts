@@ -141,8 +141,12 @@ export class Volumes {
         });
       }
       if (!volume.baselineComplete) {
-        volume.completeBaseline().catch((thrown) =>
-          entry.error = VarveError.from(thrown, "copy the baseline")
+        volume.completeBaseline().then(
+          () => {
+            if (!volume.baselineComplete) return;
+            logger.info("Volume {volume}: its first copy is complete", { volume: row.name });
+          },
+          (thrown) => entry.error = VarveError.from(thrown, "copy the baseline"),
         );
       }
     } catch (thrown) {
@@ -180,6 +184,8 @@ export class Volumes {
         break;
       case "thinned":
       case "compaction":
+      case "baseline-begun":
+      case "baseline-complete":
       case "volume":
         break;
     }
@@ -256,7 +262,7 @@ export class Volumes {
     };
   }
 
-  /** Makes or adopts a volume; for an adopted one it resolves when the baseline is complete. */
+  /** Makes or adopts a volume; an adopted one is copied in the background from then on. */
   async create(request: CreateVolumeRequest, caller: Caller): Promise<VolumeInfo> {
     const { name } = request;
     checkName(`create volume ${name}`, name);
@@ -283,7 +289,6 @@ export class Volumes {
       });
       await this.#openVolume(row);
       const volume = this.open(name);
-      await volume.completeBaseline();
       if (volume.failure !== undefined) throw volume.failure;
       await volume.live.describe(
         JSON.stringify({ type: "volume", volume: row, marks: [] } satisfies JournalText),

@@ -59,6 +59,12 @@ export interface BlockDevice {
    * growing beyond its budget. Asked after each batch; never rejects. A device without a budget leaves it out.
    */
   pressure?(): Promise<void> | undefined;
+  /**
+   * When the device has much to do before it can take a change of a range, such as keeping what an adopted disk held
+   * there: resolves once the change itself is quick. Rejects with what the change would throw. Asked before a change;
+   * one that comes unasked is right too, but may take long.
+   */
+  prepare?(offset: number, length: number): Promise<void> | undefined;
   /** A boundary the host asked for: resolves when every command before the call survives power loss. */
   flush(options?: CommandOptions): Promise<void>;
   /** As `flush`, but records no boundary: the promise behind FUA. */

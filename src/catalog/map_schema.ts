@@ -69,4 +69,11 @@ export const MAP_MIGRATIONS: readonly string[] = [
     value INTEGER NOT NULL
   ) STRICT, WITHOUT ROWID;
   `,
+  `
+  -- Which chunks of an adopted disk the map has the first copy of; empty once it has all.
+  CREATE TABLE baseline_pages (
+    page INTEGER PRIMARY KEY,
+    packed BLOB NOT NULL
+  ) STRICT;
+  `,
 ];

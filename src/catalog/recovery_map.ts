@@ -41,7 +41,7 @@ export type StateName =
   | "durable_seq"
   /** From this sequence on every moment is kept. */
   | "horizon_seq"
-  /** Bytes of an adopted primary that the baseline has covered. */
+  /** Bytes of an adopted primary that the baseline has covered; the volume's size once it is complete. */
   | "baseline_bytes";
 
 const DELTA = 0;
@@ -268,10 +268,10 @@ export class RecoveryMap {
       "SELECT seq, packed FROM regions WHERE region = ? AND kind = 1 AND seq <= ? ORDER BY seq DESC LIMIT 1",
     ).get(region, seq);
     const paint = (extent: PackedExtent) => painter.paint(extent);
-    if (keyframe === undefined) {
-      const baseline = this.statement("SELECT packed FROM regions WHERE region = ? AND kind = 2").get(region);
-      if (baseline !== undefined) unpackExtents(blobOf(baseline["packed"]), paint);
-    } else unpackExtents(blobOf(keyframe["packed"]), paint);
+    // Beneath keyframes too: the first copy of an adopted disk may have come to the map after them.
+    const baseline = this.statement("SELECT packed FROM regions WHERE region = ? AND kind = 2").get(region);
+    if (baseline !== undefined) unpackExtents(blobOf(baseline["packed"]), paint);
+    if (keyframe !== undefined) unpackExtents(blobOf(keyframe["packed"]), paint);
     const keyframeSeq = Number(keyframe?.["seq"] ?? -1);
     const deltas = this.statement(
       "SELECT packed FROM regions WHERE region = ? AND kind = 0 AND seq > ? AND seq <= ? ORDER BY seq",

@@ -63,6 +63,9 @@ export class Transmission {
   readonly #waits = new Set<Promise<void>>();
   /** The refused WRITE whose payload is being dropped. */
   #skipped = { bytes: 0, error: 0, cookieHigh: 0, cookieLow: 0 };
+  /** The command at the head of the inbox waits for this; then `#prepared` has the outcome for it. */
+  #preparation: Promise<number> | undefined;
+  #prepared: number | undefined;
   #receiving = false;
   #stopping = false;
 
@@ -82,7 +85,10 @@ export class Transmission {
         if (this.#outbox.closed) break;
         const relief = this.#opened.device.pressure?.();
         if (relief !== undefined) await relief;
-        if (this.#outbox.pendingBytes > REPLY_BUDGET_BYTES) {
+        if (this.#preparation !== undefined) {
+          this.#prepared = await this.#preparation;
+          this.#preparation = undefined;
+        } else if (this.#outbox.pendingBytes > REPLY_BUDGET_BYTES) {
           await this.#outbox.drained(REPLY_BUDGET_BYTES / 2);
         } else if (this.#waits.size > MAX_WAITS) await Promise.race(this.#waits);
         else if (this.#stopping && this.#betweenRequests) break;
@@ -159,10 +165,24 @@ export class Transmission {
       inbox.reserve(frameBytes);
       return "starved";
     }
-    if (error === NbdError.NONE) this.#execute(request);
-    else this.#outbox.reply(error, request.cookieHigh, request.cookieLow);
+    const outcome = error === NbdError.NONE ? this.#prepare(request) : error;
+    if (outcome === undefined) return "starved";
+    if (outcome === NbdError.NONE) this.#execute(request);
+    else this.#outbox.reply(outcome, request.cookieHigh, request.cookieLow);
     inbox.consume(frameBytes);
     return "done";
+  }
+
+  /** How the device is prepared for a change; `undefined` while that is under way. */
+  #prepare({ type, offset, length }: NbdRequest): number | undefined {
+    const prepared = this.#prepared;
+    this.#prepared = undefined;
+    if (prepared !== undefined) return prepared;
+    if (type !== Command.WRITE && type !== Command.TRIM && type !== Command.WRITE_ZEROES) return NbdError.NONE;
+    const preparation = this.#opened.device.prepare?.(offset, length);
+    if (preparation === undefined) return NbdError.NONE;
+    this.#preparation = preparation.then(() => NbdError.NONE, (thrown) => this.#errorOf(thrown, type));
+    return undefined;
   }
 
   /** The error of a request that cannot be right, whatever the device holds. */

@@ -1,106 +1,115 @@
 /**
- * The first copy of an adopted disk, so that history stands without the primary.
+ * The scan that copies an adopted disk in the background, so that history stands without the primary.
  *
- * Content that was there before the first command goes to the journal as `baseline` records and lies beneath
- * everything else in the recovery map. Blocks of zeroes are left out. The copy can be interrupted at any time: it
- * goes on after the last stretch that the map knows of, and hosts are let in only when it is complete.
+ * It goes over the chunks that nothing has covered yet, skips holes, and has {@linkcode BaselineCopier} append the rest
+ * to the journal. It keeps to a rate, to a quarter of it while hosts send commands, and waits while they are made to
+ * wait. It can be stopped at any time: the next start goes on with what the recovery map does not have.
  *
- * Order for each stretch: records appended, journal synced, map told. Were the map told first, a power cut could leave
- * it pointing at records that are not there.
+ * The end, in this order: the map has every chunk; a text in the journal says so, durably; the map forgets the pages of
+ * coverage. Were the text first, a power cut could leave a journal that calls itself complete and is not. Were the pages
+ * forgotten first, a crash could leave a journal that never says it.
  *
  * @module
  */
-import { BLOCK_BYTES } from "../base/block_device.ts";
-import { blockOf, blocksFor, isZero } from "../base/bytes.ts";
-import { pause, type Scheduler } from "../base/turns.ts";
-import type { MapExtent, RecoveryMap } from "../catalog/recovery_map.ts";
-import type { JournalWriter } from "../journal/mod.ts";
-import type { Primary } from "./primary.ts";
+import { VarveError } from "../base/errors.ts";
+import type { Scheduler } from "../base/turns.ts";
+import type { BaselineLedger } from "../catalog/baseline_ledger.ts";
+import type { RecoveryMap } from "../catalog/recovery_map.ts";
+import type { BaselineCopier } from "./baseline_copier.ts";
+import { BATCH_RECORDS } from "./indexer.ts";
+import type { LiveVolume } from "./live_volume.ts";
+import type { JournalText } from "./volume.ts";
 
-const CHUNK_BYTES = 1 << 20;
-/** Bytes between two syncs. */
-const STRETCH_BYTES = 64 << 20;
+/** Bytes a second that the scan reads unless told otherwise. */
+export const BASELINE_BYTES_PER_SECOND: number = 128 * 1024 * 1024;
 
-/** What the copy works on. */
-export interface BaselineParts {
+/** How much slower it is while hosts send commands. */
+const BUSY_FACTOR = 4;
+/** Time after a failure until it is tried again, in milliseconds. */
+const RETRY_MS = 30_000;
+
+/** What the scan works with. */
+export interface BaselineScanParts {
   /** Gives turns. */
   readonly scheduler: Scheduler;
-  /** The adopted disk. */
-  readonly primary: Primary;
-  /** Where its content goes. */
-  readonly journal: JournalWriter;
+  /** The live device of the adopted disk. */
+  readonly live: LiveVolume;
+  /** Copies chunks. */
+  readonly copier: BaselineCopier;
+  /** The coverage in the recovery map. */
+  readonly ledger: BaselineLedger;
   /** The recovery map. */
   readonly map: RecoveryMap;
-  /** Time of the records: that of the adoption, in microseconds. */
-  readonly timeUs: number;
-  /** Told how many bytes are done. */
-  readonly onProgress: (doneBytes: number) => void;
-  /** Stops the copy early when aborted; it can be taken up again. */
+  /** The rate to keep to. */
+  readonly bytesPerSecond: number;
+  /** Told of every failure; the scan tries again later. */
+  readonly onFailure: (error: VarveError) => void;
+  /** Stops the scan when aborted. */
   readonly signal: AbortSignal;
 }
 
-/** Copies what is not copied yet; false when it was stopped. */
-export async function copyBaseline(parts: BaselineParts): Promise<boolean> {
-  const { primary, journal, map } = parts;
-  let done = map.getState("baseline_bytes", 0);
-  while (done < primary.sizeBytes) {
-    const stretchEnd = Math.min(done + STRETCH_BYTES, primary.sizeBytes);
-    const extents: MapExtent[] = [];
-    while (done < stretchEnd) {
-      if (parts.signal.aborted) return false;
-      const data = primary.seek(done, "data") ?? primary.sizeBytes;
-      done = Math.max(done, Math.min(stretchEnd, blockOf(data) * BLOCK_BYTES));
-      if (done < stretchEnd) {
-        const length = Math.min(CHUNK_BYTES, stretchEnd - done);
-        copyChunk(parts, done, length, extents);
-        done += length;
-      }
-      parts.onProgress(done);
-      await pause(parts.scheduler);
+/** Copies what is not copied yet; resolves with false when it was stopped before the end. */
+export async function scanBaseline(parts: BaselineScanParts): Promise<boolean> {
+  const { scheduler, signal } = parts;
+  while (!signal.aborted) {
+    try {
+      await describe(parts.live, { type: "baseline-begun" });
+      const failure = await copyMissing(parts);
+      if (failure !== undefined) throw failure;
+      if (signal.aborted) return false;
+      await finish(parts);
+      return true;
+    } catch (thrown) {
+      if (signal.aborted) return false;
+      parts.onFailure(VarveError.from(thrown, "copy an adopted disk"));
+      await wait(scheduler, RETRY_MS, signal);
     }
-    await journal.sync();
-    map.transaction(() => {
-      map.addBaseline(extents);
-      map.setState("baseline_bytes", done);
-    });
   }
-  return true;
+  return false;
 }
 
-function copyChunk(parts: BaselineParts, offset: number, length: number, extents: MapExtent[]): void {
-  const bytes = new Uint8Array(blocksFor(length) * BLOCK_BYTES);
-  parts.primary.read(offset, bytes.subarray(0, length));
-  const blocks = bytes.length / BLOCK_BYTES;
-  for (let first = 0; first < blocks;) {
-    if (isZero(bytes.subarray(first * BLOCK_BYTES, (first + 1) * BLOCK_BYTES))) {
-      first++;
-      continue;
-    }
-    let end = first + 1;
-    while (end < blocks && !isZero(bytes.subarray(end * BLOCK_BYTES, (end + 1) * BLOCK_BYTES))) end++;
-    const firstBlock = blockOf(offset) + first;
-    const start = firstBlock * BLOCK_BYTES;
-    const place = parts.journal.append(
-      {
-        kind: "baseline",
-        flags: 0,
-        seq: 0,
-        timeUs: parts.timeUs,
-        offset: start,
-        length: Math.min((end - first) * BLOCK_BYTES, parts.primary.sizeBytes - start),
-        firstBlock,
-        client: 0,
-      },
-      bytes.subarray(first * BLOCK_BYTES, end * BLOCK_BYTES),
-    );
-    extents.push({
-      seq: 0,
-      firstBlock,
-      blockCount: end - first,
-      segment: place.segment,
-      recordOffset: place.offset,
-      payloadBlock: 0,
-    });
-    first = end;
+/** Goes over all chunks once. What cannot be read is left for the next time; the last such failure is told. */
+async function copyMissing(
+  { scheduler, live, copier, bytesPerSecond, signal }: BaselineScanParts,
+): Promise<VarveError | undefined> {
+  const cursor = { at: 0, end: copier.chunkCount };
+  let failure: VarveError | undefined;
+  let seenSeq = live.lastSeq;
+  while (!signal.aborted) {
+    const { bytes, done } = copier.turn(cursor, scheduler, (error) => failure = error);
+    if (done) break;
+    if (live.indexer.pendingRecords >= 2 * BATCH_RECORDS) await live.indexer.upTo(live.lastSeq);
+    await live.pressure();
+    const isBusy = live.lastSeq !== seenSeq;
+    seenSeq = live.lastSeq;
+    await wait(scheduler, bytes / bytesPerSecond * 1000 * (isBusy ? BUSY_FACTOR : 1), signal);
   }
+  return failure;
+}
+
+async function finish({ live, ledger, map }: BaselineScanParts): Promise<void> {
+  await live.indexer.upTo(live.lastSeq);
+  await describe(live, { type: "baseline-complete" });
+  await live.indexer.queue.run(() => {
+    map.transaction(() => ledger.finish());
+    return Promise.resolve();
+  });
+}
+
+function describe(live: LiveVolume, text: JournalText): Promise<void> {
+  return live.describe(JSON.stringify(text));
+}
+
+/** Resolves after a time, or as soon as it is aborted. */
+function wait(scheduler: Scheduler, delayMs: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const end = () => {
+      timer.cancel();
+      signal.removeEventListener("abort", end);
+      resolve();
+    };
+    const timer = scheduler.after(delayMs, end);
+    signal.addEventListener("abort", end);
+    if (signal.aborted) end();
+  });
 }

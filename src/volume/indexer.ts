@@ -5,6 +5,7 @@
  */
 import type { PackedMoment } from "../catalog/packing.ts";
 import { Moments } from "../catalog/moments.ts";
+import type { BaselineEntry, BaselineLedger } from "../catalog/baseline_ledger.ts";
 import type { MapExtent, RecoveryMap } from "../catalog/recovery_map.ts";
 import { inTurns, Queue, type Scheduler } from "../base/turns.ts";
 import { EXTENT_ROW, MOMENT_ROW, NumberRows } from "./number_rows.ts";
@@ -44,13 +45,18 @@ export class Indexer {
   readonly #host: IndexerHost;
   #pendingExtents = new NumberRows(EXTENT_ROW);
   #pendingMoments = new NumberRows(MOMENT_ROW);
+  readonly #baseline: BaselineLedger | undefined;
+  #pendingBaseline: BaselineEntry[] = [];
+  /** Baseline records that the map has not yet committed. */
+  #baselineWaiting = 0;
   #indexedSeq: number;
   #unrecorded: SealedSegment[] = [];
   #waiting: Promise<void> | undefined;
 
-  /** Indexes into `map`, which knows all up to its `indexed_seq`. */
-  constructor(map: RecoveryMap, host: IndexerHost) {
+  /** Indexes into `map`, which knows all up to its `indexed_seq`; `baseline` while an adopted disk is being copied. */
+  constructor(map: RecoveryMap, host: IndexerHost, baseline?: BaselineLedger) {
     this.#map = map;
+    this.#baseline = baseline;
     this.#moments = new Moments(map);
     this.#host = host;
     this.#indexedSeq = map.getState("indexed_seq", 0);
@@ -63,7 +69,18 @@ export class Indexer {
 
   /** Records waiting to be indexed. */
   get pendingRecords(): number {
-    return this.#pendingMoments.length;
+    return this.#pendingMoments.length + this.#pendingBaseline.length;
+  }
+
+  /** Whether the map has every record up to `seq`, and every baseline record. */
+  covers(seq: number): boolean {
+    return this.#indexedSeq >= seq && this.#baselineWaiting === 0;
+  }
+
+  /** Takes a baseline record. Records come in the order of the journal, commands and these together. */
+  addBaseline(entry: BaselineEntry): void {
+    this.#pendingBaseline.push(entry);
+    this.#baselineWaiting++;
   }
 
   /** Takes a captured command with its extents. */
@@ -72,9 +89,12 @@ export class Indexer {
     for (const extent of extents) this.#pendingExtents.push(extent);
   }
 
-  /** Resolves when the map covers `seq`. Callers that come while a batch waits its turn share it. */
+  /**
+   * Resolves when the map covers `seq`, and every baseline record appended before the call. Callers that come while a
+   * batch waits its turn share it.
+   */
   async upTo(seq: number): Promise<void> {
-    if (this.#indexedSeq >= seq) return;
+    if (this.covers(seq)) return;
     this.#waiting ??= this.queue.run(() => this.#indexBatch());
     await this.#waiting;
     // The batch may have been taken just before the sequence was captured.
@@ -89,15 +109,18 @@ export class Indexer {
     this.#waiting = undefined;
     const moments = this.#pendingMoments;
     const extents = this.#pendingExtents;
+    const baseline = this.#pendingBaseline;
     const end = this.#host.position();
     const finished = this.#host.takeFinished();
     this.#pendingMoments = new NumberRows(MOMENT_ROW);
     this.#pendingExtents = new NumberRows(EXTENT_ROW);
+    this.#pendingBaseline = [];
     try {
       await this.#host.makeDurable();
       const database = this.#map.database;
       database.exec("BEGIN IMMEDIATE");
       try {
+        if (this.#baseline !== undefined) await inTurns(this.#baseline.add(baseline), this.#host.scheduler);
         await inTurns(this.#map.addExtents(extents), this.#host.scheduler);
         this.#moments.add([...moments]);
         this.recordSegments(finished);
@@ -109,11 +132,13 @@ export class Indexer {
         throw thrown;
       }
       this.#indexedSeq = end.seq;
+      this.#baselineWaiting -= baseline.length;
     } catch (thrown) {
       for (const moment of this.#pendingMoments) moments.push(moment);
       for (const extent of this.#pendingExtents) extents.push(extent);
       this.#pendingMoments = moments;
       this.#pendingExtents = extents;
+      this.#pendingBaseline = baseline.concat(this.#pendingBaseline);
       this.#unrecorded.push(...finished);
       throw thrown;
     }

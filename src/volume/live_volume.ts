@@ -36,6 +36,8 @@ import {
   RECORD_TAIL,
   type SegmentReader,
 } from "../journal/mod.ts";
+import type { BaselineLedger } from "../catalog/baseline_ledger.ts";
+import { BaselineCopier } from "./baseline_copier.ts";
 import { BATCH_RECORDS, Indexer, type ScanPosition } from "./indexer.ts";
 import { Overlay } from "./overlay.ts";
 import type { Primary } from "./primary.ts";
@@ -68,6 +70,8 @@ export interface LiveVolumeParts {
   readonly scheduler: Scheduler;
   /** Time of the last record, in microseconds. */
   readonly lastTimeUs: number;
+  /** Coverage of an adopted disk that is not copied completely yet, and the time of its adoption in microseconds. */
+  readonly baseline?: { readonly ledger: BaselineLedger; readonly timeUs: number };
   /** Told of failures in the background; the next call by a host meets them too. */
   readonly onFailure: (error: VarveError) => void;
 }
@@ -80,6 +84,8 @@ export class LiveVolume implements BlockDevice {
   readonly readOnly = false;
   /** Brings records into the recovery map. */
   readonly indexer: Indexer;
+  /** Keeps the old content of an adopted disk that is not copied completely yet. */
+  readonly baseline: BaselineCopier | undefined;
   readonly #parts: LiveVolumeParts;
   readonly #checkpoints = new Queue();
   readonly #primarySyncs = new Queue();
@@ -111,6 +117,10 @@ export class LiveVolume implements BlockDevice {
       position: () => this.position,
       durable: () => this.#durable,
       takeFinished: () => parts.journal.takeFinished(),
+    }, parts.baseline?.ledger);
+    this.baseline = parts.baseline && new BaselineCopier({ ...parts, ...parts.baseline }, (entry) => {
+      this.indexer.addBaseline(entry);
+      this.#scheduleIndex();
     });
   }
 
@@ -194,6 +204,7 @@ export class LiveVolume implements BlockDevice {
   write(offset: number, data: Uint8Array, options: CommandOptions = {}): void {
     this.#checkCommand("write", offset, data.length);
     if (data.length === 0) return;
+    this.baseline?.cover(offset, data.length);
     const firstBlock = blockOf(offset);
     const end = offset + data.length;
     const payload: Uint8Array[] = [];
@@ -227,6 +238,7 @@ export class LiveVolume implements BlockDevice {
   #makeHole(kind: "trim" | "zero", offset: number, length: number, options: CommandOptions): void {
     this.#checkCommand(kind, offset, length);
     if (length === 0) return;
+    this.baseline?.cover(offset, length);
     const geometry = holeGeometry(offset, length, this.sizeBytes);
     const end = offset + length;
     const payload: Uint8Array[] = [];
@@ -246,7 +258,7 @@ export class LiveVolume implements BlockDevice {
     this.#capture(kind, flags, offset, length, geometry.firstBlock, options, payload);
   }
 
-  #checkCommand(kind: CommandKind, offset: number, length: number): void {
+  #checkCommand(kind: CommandKind | "prepare", offset: number, length: number): void {
     checkRange(kind, offset, length, this.sizeBytes);
     if (this.#closed) throw new VarveError("conflict", `${kind}: the volume is closed`);
     if (this.#failure !== undefined && this.#overlayBlocks() > OVERLAY_BLOCKS_MAX) throw this.#failure;
@@ -303,6 +315,10 @@ export class LiveVolume implements BlockDevice {
       this.#applyTimer = undefined;
       this.#inBackground(this.#makeDurable("apply"));
     });
+    this.#scheduleIndex();
+  }
+
+  #scheduleIndex(): void {
     if (this.indexer.pendingRecords >= BATCH_RECORDS) this.#index();
     else this.#indexTimer ??= this.#parts.scheduler.after(INDEX_DELAY_MS, () => this.#index());
   }
@@ -337,6 +353,14 @@ export class LiveVolume implements BlockDevice {
       : undefined;
     // A failure is met by the next command.
     return overfull?.catch(() => {});
+  }
+
+  prepare(offset: number, length: number): Promise<void> | undefined {
+    return this.baseline?.prepare(offset, length, {
+      scheduler: this.#parts.scheduler,
+      sync: () => this.#makeDurable("journal"),
+      check: () => this.#checkCommand("prepare", offset, length),
+    });
   }
 
   async flush(options: CommandOptions = {}): Promise<void> {

@@ -64,8 +64,12 @@ export interface PruneOptions {
   readonly signal: AbortSignal;
 }
 
-/** Works out what a prune would do now, exactly, and changes nothing. Everything captured must be in the map. */
+/**
+ * Works out what a prune would do now, exactly, and changes nothing. Everything captured must be in the map.
+ * Throws `conflict` while an adopted disk is being copied: compaction would drop the records that tell what is covered.
+ */
 export async function planPrune(volume: Volume, options: PruneOptions): Promise<PrunePlan> {
+  volume.checkPast("prune");
   const outcome = chooseKept({
     moments: volume.moments.between(0, Number.MAX_SAFE_INTEGER),
     kept: volume.moments.kept(),

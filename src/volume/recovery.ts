@@ -7,8 +7,8 @@
  * 2. A torn tail is cut off and what is left is synced. Were the redo first, the primary could hold a write whose
  *    record is lost at the next power cut.
  * 3. The records are redone on the primary, in order, and the primary is synced. Redoing twice does no harm.
- * 4. The recovery map learns of them and the position moves. Were it moved before step 3, a crash in between
- *    would leave the primary behind for ever.
+ * 4. The recovery map learns of them, baseline records among them, and the position moves. Were it moved before step 3,
+ *    a crash in between would leave the primary behind for ever.
  *
  * The work is bounded by what was captured since the last batch was indexed, not by the length of the history.
  *
@@ -19,6 +19,7 @@ import { VarveError } from "../base/errors.ts";
 import { inTurns, type Scheduler } from "../base/turns.ts";
 import { Moments } from "../catalog/moments.ts";
 import { MOMENT_KINDS, type PackedMoment } from "../catalog/packing.ts";
+import { type BaselineEntry, baselineEntryOf, type BaselineLedger } from "../catalog/baseline_ledger.ts";
 import type { MapExtent, RecoveryMap } from "../catalog/recovery_map.ts";
 import type { Disk } from "../disk/mod.ts";
 import {
@@ -49,6 +50,8 @@ export interface RecoveryParts {
   readonly map: RecoveryMap;
   /** The live bytes, or `undefined` when they are gone: then history is opened without them. */
   readonly primary: Primary | undefined;
+  /** Coverage of an adopted disk that is not copied completely yet. */
+  readonly baseline: BaselineLedger | undefined;
   /** Told of every mark and meta record that is met, in order; it may have been told before. */
   readonly onText: (record: ScannedRecord) => void;
 }
@@ -73,6 +76,7 @@ interface Tail {
   droppedBytes: number;
   readonly moments: PackedMoment[];
   readonly extents: MapExtent[];
+  readonly baseline: BaselineEntry[];
   readonly sealed: { segment: number; bytes: number; firstSeq: number; lastSeq: number }[];
   /** Segments behind a break. */
   readonly behind: string[];
@@ -117,6 +121,7 @@ export async function recoverVolume(parts: RecoveryParts): Promise<RecoveredJour
 
   const nextSegment = Math.max(map.getState("scan_segment", 1), (numbers.at(-1) ?? 0) + 1);
   map.transaction(() => {
+    if (parts.baseline !== undefined) { for (const _ of parts.baseline.add(tail.baseline)); }
     for (const _ of map.addExtents(tail.extents.filter((extent) => extent.seq > indexedSeq)));
     new Moments(map).add(tail.moments.filter((moment) => moment.seq > indexedSeq));
     for (const sealed of tail.sealed) {
@@ -178,6 +183,7 @@ function readTail(parts: RecoveryParts, numbers: readonly number[]): Tail {
     droppedBytes: 0,
     moments: [],
     extents: [],
+    baseline: [],
     sealed: [],
     behind: [],
     torn: undefined,
@@ -239,6 +245,7 @@ function take(
   onText: (record: ScannedRecord) => void,
 ): void {
   if (text !== undefined) onText({ header, offset, text });
+  if (header.kind === "baseline") tail.baseline.push(baselineEntryOf(header, { segment, offset }));
   if (!isCommand(header.kind)) return;
   tail.lastSeq = header.seq;
   tail.lastTimeUs = header.timeUs;

@@ -9,6 +9,7 @@ import type { Clock } from "../base/clock.ts";
 import { VarveError } from "../base/errors.ts";
 import { type Scheduler, systemScheduler } from "../base/turns.ts";
 import type { MarkRow, VolumeRow } from "../catalog/catalog.ts";
+import { BaselineLedger } from "../catalog/baseline_ledger.ts";
 import { type KeptMoment, Moments } from "../catalog/moments.ts";
 import { MOMENT_KINDS } from "../catalog/packing.ts";
 import { RecoveryMap } from "../catalog/recovery_map.ts";
@@ -16,7 +17,7 @@ import type { Disk } from "../disk/mod.ts";
 import { JournalWriter, type ScannedRecord, SegmentReader } from "../journal/mod.ts";
 import { VOLUME_FILES } from "../timeline/past.ts";
 import { RegionCache, View } from "../timeline/view.ts";
-import { copyBaseline } from "./baseline.ts";
+import { BASELINE_BYTES_PER_SECOND, scanBaseline } from "./baseline.ts";
 import { LiveVolume } from "./live_volume.ts";
 import { Primary } from "./primary.ts";
 import { type RecoveredJournal, recoverVolume } from "./recovery.ts";
@@ -35,6 +36,8 @@ export type JournalText =
   | { type: "policy"; policy: unknown }
   | { type: "thinned"; horizonSeq: number; kept: KeptMoment[] }
   | { type: "compaction"; replaces: number[] }
+  | { type: "baseline-begun" }
+  | { type: "baseline-complete" }
   | { type: "volume"; volume: VolumeRow; marks: MarkRow[] };
 
 /** What a volume needs from around it. */
@@ -51,6 +54,8 @@ export interface VolumeSurroundings {
   readonly describe: () => { volume: VolumeRow; marks: MarkRow[] };
   /** Size at which a segment is finished. Default {@linkcode SEGMENT_BYTES}. */
   readonly segmentBytes?: number;
+  /** Bytes a second at which an adopted disk is copied. Default {@linkcode BASELINE_BYTES_PER_SECOND}. */
+  readonly baselineBytesPerSecond?: number;
   /** Told what marks and meta records found at the start say, in order; it may have been told before. */
   readonly onText: (text: JournalText, record: ScannedRecord) => void;
   /** Told of failures in the background. */
@@ -113,8 +118,10 @@ export class Volume {
   readonly #clock: Clock;
   readonly #onFailure: (error: VarveError) => void;
   readonly #stop = new AbortController();
-  #live: LiveVolume | undefined;
-  #baselineBytes: number;
+  readonly #live: LiveVolume | undefined;
+  readonly #baselineBytesPerSecond: number;
+  /** Coverage of an adopted disk until all of it is copied. */
+  #ledger: BaselineLedger | undefined;
   #baselineRun: Promise<void> | undefined;
 
   private constructor(
@@ -127,6 +134,7 @@ export class Volume {
       primary: Primary | undefined;
       recovered: RecoveredJournal;
       failure: VarveError | undefined;
+      ledger: BaselineLedger | undefined;
     },
   ) {
     this.id = row.id;
@@ -144,8 +152,9 @@ export class Volume {
     this.scheduler = parts.surroundings.scheduler ?? systemScheduler;
     this.#clock = parts.surroundings.clock;
     this.#onFailure = parts.surroundings.onFailure;
-    this.#baselineBytes = parts.map.getState("baseline_bytes", row.sizeBytes);
-    if (this.baselineComplete) this.#goLive();
+    this.#baselineBytesPerSecond = parts.surroundings.baselineBytesPerSecond ?? BASELINE_BYTES_PER_SECOND;
+    this.#ledger = parts.ledger;
+    this.#live = this.#goLive();
   }
 
   /**
@@ -169,6 +178,9 @@ export class Volume {
           },
         );
       }
+      const ledger = map.getState("baseline_bytes", 0) < row.sizeBytes
+        ? new BaselineLedger(map, row.sizeBytes)
+        : undefined;
       let failure: VarveError | undefined;
       try {
         primary = openPrimary(row, disk);
@@ -182,6 +194,7 @@ export class Volume {
         segments,
         map,
         primary,
+        baseline: ledger,
         scheduler: surroundings.scheduler ?? systemScheduler,
         onText: (record) => {
           const text = JSON.parse(record.text ?? "null") as JournalText;
@@ -197,7 +210,7 @@ export class Volume {
         clock,
         describe: () => JSON.stringify({ type: "volume", ...surroundings.describe() } satisfies JournalText),
       });
-      return new Volume(row, { surroundings, map, segments, journal, primary, recovered, failure });
+      return new Volume(row, { surroundings, map, segments, journal, primary, recovered, failure, ledger });
     } catch (thrown) {
       segments.close();
       map.close();
@@ -206,9 +219,9 @@ export class Volume {
     }
   }
 
-  #goLive(): void {
-    if (this.#primary === undefined || this.journal === undefined) return;
-    this.#live = new LiveVolume({
+  #goLive(): LiveVolume | undefined {
+    if (this.#primary === undefined || this.journal === undefined) return undefined;
+    return new LiveVolume({
       primary: this.#primary,
       journal: this.journal,
       segments: this.segments,
@@ -216,29 +229,43 @@ export class Volume {
       clock: this.#clock,
       scheduler: this.scheduler,
       lastTimeUs: Math.max(this.recovered.lastTimeUs, this.#createdUs),
+      ...(this.#ledger === undefined ? {} : { baseline: { ledger: this.#ledger, timeUs: this.#createdUs } }),
       onFailure: this.#onFailure,
     });
   }
 
   /** Whether history holds a copy of everything that an adopted primary held. */
   get baselineComplete(): boolean {
-    return this.#baselineBytes >= this.sizeBytes;
+    return this.#ledger === undefined;
   }
 
   /** Bytes of the primary that have a copy in history, or never held anything. */
   get baselineBytes(): number {
-    return this.#baselineBytes;
+    return this.#ledger?.coveredBytes ?? this.sizeBytes;
   }
 
-  /** The live device; throws while the baseline is being copied and when the primary has failed. */
-  get live(): LiveVolume {
-    if (this.#live !== undefined) return this.#live;
-    if (this.failure !== undefined) throw this.failure;
+  /** Throws `conflict` while history does not hold all that an adopted primary held: then no moment can be proved. */
+  checkPast(tried: string): void {
+    if (this.#ledger === undefined) return;
+    const done = `${this.baselineBytes} of ${this.sizeBytes} bytes of the adopted disk are copied`;
     throw new VarveError(
       "conflict",
-      `use the live volume: its first copy is not complete yet (${this.#baselineBytes} of ${this.sizeBytes} bytes)`,
-      { hint: "Wait until varve volume show reports the state ready." },
+      this.#live === undefined
+        ? `${tried}: only ${done}, and its primary cannot be used`
+        : `${tried}: only ${done}; every write is captured meanwhile`,
+      {
+        hint: this.#live === undefined
+          ? "Bring the primary back as it was and start the appliance again."
+          : "Wait until varve volume show reports the state ready.",
+        details: { doneBytes: this.baselineBytes, totalBytes: this.sizeBytes },
+      },
     );
+  }
+
+  /** The live device; throws when the primary has failed. */
+  get live(): LiveVolume {
+    if (this.#live !== undefined) return this.#live;
+    throw this.failure ?? new VarveError("conflict", "use the live volume: there is none");
   }
 
   /** Whether there is a live device. */
@@ -266,26 +293,26 @@ export class Volume {
     return this.#live?.indexer.indexedSeq ?? this.map.getState("indexed_seq", 0);
   }
 
-  /** Copies the first copy of an adopted disk to its end; resolves when the volume is live, or was closed. */
+  /** Copies what is missing of an adopted disk in the background; resolves when that is complete, or was stopped. */
   completeBaseline(): Promise<void> {
     return this.#baselineRun ??= this.#copyBaseline();
   }
 
   async #copyBaseline(): Promise<void> {
-    const { journal } = this;
-    if (this.baselineComplete || this.#primary === undefined || journal === undefined) return;
-    const complete = await copyBaseline({
-      primary: this.#primary,
-      journal,
-      map: this.map,
-      timeUs: this.#createdUs,
+    const live = this.#live;
+    const ledger = this.#ledger;
+    if (live?.baseline === undefined || ledger === undefined) return;
+    const isComplete = await scanBaseline({
       scheduler: this.scheduler,
-      onProgress: (doneBytes) => this.#baselineBytes = Math.min(doneBytes, this.sizeBytes - 1),
+      live,
+      copier: live.baseline,
+      ledger,
+      map: this.map,
+      bytesPerSecond: this.#baselineBytesPerSecond,
+      onFailure: this.#onFailure,
       signal: this.#stop.signal,
     });
-    if (!complete) return;
-    this.#baselineBytes = this.sizeBytes;
-    this.#goLive();
+    if (isComplete) this.#ledger = undefined;
   }
 
   /** Resolves when the recovery map covers everything captured before the call. */
@@ -299,7 +326,7 @@ export class Volume {
     await live.sync();
     await this.settle();
     if (journal !== undefined && journal.position.offset >= SEAL_BYTES_MIN) journal.seal();
-    const position = live.lastSeq === live.indexer.indexedSeq ? live.position : undefined;
+    const position = live.indexer.covers(live.lastSeq) ? live.position : undefined;
     await this.exclusively(() => {
       this.map.transaction(() => {
         live.indexer.recordSegments(journal?.takeFinished() ?? []);
@@ -314,8 +341,9 @@ export class Volume {
     return await this.live.indexer.queue.run(work);
   }
 
-  /** The volume as of a sequence; resolves when the map covers it. Its bytes never change. */
+  /** The volume as of a sequence; resolves when the map covers it. Its bytes never change. See `checkPast`. */
   async view(seq: number): Promise<BlockDevice> {
+    this.checkPast(`read sequence ${seq}`);
     await this.#live?.indexer.upTo(seq);
     return new View({ regions: this.#regions, segments: this.segments }, seq, this.sizeBytes);
   }

@@ -67,6 +67,7 @@ export class BaselineLedger {
   readonly chunkCount: number;
   readonly #map: RecoveryMap;
   readonly #sizeBytes: number;
+  #coveredBytes: number;
 
   /** The coverage of a volume of `sizeBytes` that is not copied completely yet. */
   constructor(map: RecoveryMap, sizeBytes: number) {
@@ -74,11 +75,17 @@ export class BaselineLedger {
     this.#sizeBytes = sizeBytes;
     this.chunkBytes = chunkBytesFor(sizeBytes);
     this.chunkCount = Math.ceil(sizeBytes / this.chunkBytes);
+    this.#coveredBytes = map.getState("baseline_bytes", 0);
   }
 
-  /** Bytes covered; never all of them before {@linkcode BaselineLedger.finish}. */
+  /** Bytes covered for certain; never all of them before {@linkcode BaselineLedger.finish}. */
   get coveredBytes(): number {
-    return this.#map.getState("baseline_bytes", 0);
+    return this.#coveredBytes;
+  }
+
+  /** To be called when a transaction has ended in which something was added. */
+  refresh(): void {
+    this.#coveredBytes = this.#map.getState("baseline_bytes", 0);
   }
 
   /** Every chunk that is covered. Throws `damaged` when a page cannot be proved right. */
@@ -89,6 +96,7 @@ export class BaselineLedger {
     }
     const bitmap = new ChunkBitmap(bytes);
     this.#setCoveredBytes(this.#bytesOf(bitmap.count(0, this.chunkCount), bitmap.has(this.chunkCount - 1)));
+    this.refresh();
     return bitmap;
   }
 
@@ -97,9 +105,11 @@ export class BaselineLedger {
    * when a single entry covers all of it. To be called within a transaction; yields between slices.
    */
   *add(entries: readonly BaselineEntry[]): Generator<void> {
+    // What comes after the end is known already, and must not take the end back.
+    if (this.#map.getState("baseline_bytes", 0) === this.#sizeBytes) return;
     const pages = new Map<number, ChunkBitmap>();
     const extents: MapExtent[] = [];
-    let coveredBytes = this.coveredBytes;
+    let coveredBytes = this.#map.getState("baseline_bytes", 0);
     for (const { offset, length, extent } of entries) {
       const { first, end } = this.#chunksWithin(offset, length);
       let added = 0;

@@ -178,7 +178,9 @@ export class Transmission {
     const prepared = this.#prepared;
     this.#prepared = undefined;
     if (prepared !== undefined) return prepared;
-    if (type !== Command.WRITE && type !== Command.TRIM && type !== Command.WRITE_ZEROES) return NbdError.NONE;
+    if (type !== Command.WRITE && type !== Command.TRIM && type !== Command.WRITE_ZEROES) {
+      return NbdError.NONE;
+    }
     const preparation = this.#opened.device.prepare?.(offset, length);
     if (preparation === undefined) return NbdError.NONE;
     this.#preparation = preparation.then(() => NbdError.NONE, (thrown) => this.#errorOf(thrown, type));

@@ -51,6 +51,8 @@ export class TestVolume implements AsyncDisposable {
   readonly failures: string[] = [];
   readonly marks: MarkRow[] = [];
   readonly row: VolumeRow;
+  /** Rate at which an adopted disk is copied; set before it is opened. */
+  baselineBytesPerSecond: number = 2 ** 40;
   readonly directory: string;
   readonly #segmentBytes: number;
   #volume: Volume | undefined;
@@ -75,7 +77,17 @@ export class TestVolume implements AsyncDisposable {
     return this.#volume;
   }
 
-  /** Creates the volume, or adopts the primary that a test has put on the disk. */
+  /** Puts a primary on the disk and adopts it; the copy does not begin by itself. */
+  async adopt(content: Uint8Array): Promise<Volume> {
+    const file = this.disk.open(this.row.primaryPath, { mode: "create" });
+    file.write(0, content);
+    await file.sync();
+    await this.disk.syncDirectory(this.directory);
+    await prepareVolume(this.row, { disk: this.disk, directory: this.directory, adopt: true });
+    return await this.open();
+  }
+
+  /** Creates the volume, or adopts the primary that a test has put on the disk and copies it. */
   async create(options: { adopt: boolean } = { adopt: false }): Promise<Volume> {
     await prepareVolume(this.row, { disk: this.disk, directory: this.directory, ...options });
     await this.open();
@@ -89,6 +101,7 @@ export class TestVolume implements AsyncDisposable {
       disk: this.disk,
       clock: this.clock,
       segmentBytes: this.#segmentBytes,
+      baselineBytesPerSecond: this.baselineBytesPerSecond,
       directory: this.directory,
       describe: () => ({ volume: this.row, marks: this.marks }),
       onText: (text) => this.texts.push(text),

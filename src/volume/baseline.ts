@@ -15,7 +15,7 @@ import { VarveError } from "../base/errors.ts";
 import type { Scheduler } from "../base/turns.ts";
 import type { BaselineLedger } from "../catalog/baseline_ledger.ts";
 import type { RecoveryMap } from "../catalog/recovery_map.ts";
-import type { BaselineCopier } from "./baseline_copier.ts";
+import { type BaselineCopier, PIECE_BYTES } from "./baseline_copier.ts";
 import { BATCH_RECORDS } from "./indexer.ts";
 import type { LiveVolume } from "./live_volume.ts";
 import type { JournalText } from "./volume.ts";
@@ -25,6 +25,8 @@ export const BASELINE_BYTES_PER_SECOND: number = 128 * 1024 * 1024;
 
 /** How much slower it is while hosts send commands. */
 const BUSY_FACTOR = 4;
+/** What is read at a time is at most what the rate allows in so long, in milliseconds. */
+const PIECE_MS = 10;
 /** Time after a failure until it is tried again, in milliseconds. */
 const RETRY_MS = 30_000;
 
@@ -72,7 +74,8 @@ export async function scanBaseline(parts: BaselineScanParts): Promise<boolean> {
 async function copyMissing(
   { scheduler, live, copier, bytesPerSecond, signal }: BaselineScanParts,
 ): Promise<VarveError | undefined> {
-  const cursor = { at: 0, end: copier.chunkCount };
+  const pieceBytes = Math.min(PIECE_BYTES, bytesPerSecond * PIECE_MS / 1000);
+  const cursor = { at: 0, end: copier.chunkCount, pieceBytes };
   let failure: VarveError | undefined;
   let seenSeq = live.lastSeq;
   while (!signal.aborted) {

@@ -32,7 +32,7 @@ import type { JournalWriter } from "../journal/mod.ts";
 import type { Primary } from "./primary.ts";
 
 /** Bytes read at a time; a larger chunk is read whole. */
-const PIECE_BYTES = 1 << 20;
+export const PIECE_BYTES: number = 1 << 20;
 /** Bytes not covered that a command may copy within its own call. */
 const INLINE_BYTES_MAX = 4 << 20;
 /** Bytes copied between two syncs of the journal. */
@@ -60,6 +60,8 @@ export interface CopyCursor {
   readonly end: number;
   /** Chunks from here to `at` were read and are zero, but no record says so yet; `undefined` when there are none. */
   zeroFrom?: number | undefined;
+  /** Bytes read at a time; left out: {@linkcode PIECE_BYTES}. At least a chunk is read whatever it says. */
+  readonly pieceBytes?: number;
   /** Up to this chunk one is read at a time: a larger piece could not be read. */
   singleUntil?: number;
 }
@@ -144,7 +146,7 @@ export class BaselineCopier {
     for (;;) {
       const step = this.#step(cursor, onUnreadable);
       bytes += step.bytes;
-      if (step.done || bytes >= PIECE_BYTES || scheduler.ticksMs() >= until) {
+      if (step.done || bytes >= (cursor.pieceBytes ?? PIECE_BYTES) || scheduler.ticksMs() >= until) {
         return { bytes, done: step.done };
       }
     }
@@ -177,7 +179,8 @@ export class BaselineCopier {
       return { bytes: 0, done: false };
     }
     const isSingle = next < (cursor.singleUntil ?? 0);
-    const pieceChunks = isSingle ? 1 : Math.max(1, PIECE_BYTES / this.chunkBytes);
+    const wantedBytes = isSingle ? 0 : cursor.pieceBytes ?? PIECE_BYTES;
+    const pieceChunks = Math.max(1, Math.floor(wantedBytes / this.chunkBytes));
     const end = this.#covered.nextPresent(next, Math.min(cursor.end, next + pieceChunks));
     let bytes: Uint8Array;
     try {

@@ -133,6 +133,7 @@ export class Indexer {
       }
       this.#indexedSeq = end.seq;
       this.#baselineWaiting -= baseline.length;
+      this.#baseline?.refresh();
     } catch (thrown) {
       for (const moment of this.#pendingMoments) moments.push(moment);
       for (const extent of this.#pendingExtents) extents.push(extent);

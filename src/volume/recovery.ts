@@ -136,6 +136,7 @@ export async function recoverVolume(parts: RecoveryParts): Promise<RecoveredJour
     map.setState("scan_segment", nextSegment);
     map.setState("scan_offset", SEGMENT_HEADER_BYTES);
   });
+  parts.baseline?.refresh();
   return {
     lastSeq: tail.lastSeq,
     lastTimeUs: tail.lastTimeUs,

@@ -7,7 +7,7 @@ import type { Command } from "commander";
 import { resolve } from "node:path";
 import { formatSize } from "../src/base/units.ts";
 import type { CreateVolumeRequest, VolumeInfo } from "../src/engine.ts";
-import { type ApiClient, ProblemError } from "./client.ts";
+import type { ApiClient } from "./client.ts";
 import {
   clientCommand,
   type CommonOptions,
@@ -48,13 +48,15 @@ export function addVolume(program: Command, terminal: Terminal): void {
     example: "volume adopt mail --primary /dev/sdb",
   })
     .requiredOption("--primary <path>", "the file or block device")
-    .action((name: string, options: CommonOptions & { primary: string }) =>
+    .option("--wait", "until all of it is copied, and its past can be opened")
+    .action((name: string, options: CommonOptions & { primary: string; wait?: true }) =>
       withClient(terminal, options, async (client) => {
         const body: CreateVolumeRequest = { name, primary: { path: resolve(options.primary), adopt: true } };
-        const adopting = client.request<VolumeInfo>("POST", "/v1/volumes", { body });
-        await showBaseline(client, name, adopting, progressBar("baseline", terminal, options));
-        const made = await adopting;
-        print(terminal, options, made, () => volumeText(made));
+        let volume = await client.request<VolumeInfo>("POST", "/v1/volumes", { body });
+        if (options.wait) {
+          volume = await waitForBaseline(client, volume, progressBar("baseline", terminal, options));
+        }
+        print(terminal, options, volume, () => volumeText(volume) + adoptionText(volume));
       })
     );
 
@@ -84,24 +86,26 @@ export function addVolume(program: Command, terminal: Terminal): void {
     );
 }
 
-/** Shows how far the first copy has come, until the work has ended one way or the other. */
-async function showBaseline(
-  client: ApiClient,
-  name: string,
-  work: Promise<unknown>,
-  bar: ProgressBar,
-): Promise<void> {
-  let isOver = false;
-  const over = work.then(() => {}, () => {}).then(() => isOver = true);
-  while (!isOver) {
-    try {
-      bar.show((await client.request<VolumeInfo>("GET", volumePath(name))).baseline);
-    } catch (thrown) {
-      if (!(thrown instanceof ProblemError)) throw thrown; // At first there is no such volume yet.
+/** Shows how far the first copy has come, until it is complete or the volume has failed. */
+async function waitForBaseline(client: ApiClient, made: VolumeInfo, bar: ProgressBar): Promise<VolumeInfo> {
+  let volume = made;
+  try {
+    while (volume.state === "baseline") {
+      bar.show(volume.baseline);
+      await pause(BASELINE_POLL_MS);
+      volume = await client.request<VolumeInfo>("GET", volumePath(made.name));
     }
-    await pause(BASELINE_POLL_MS, over);
+  } finally {
+    bar.stop();
   }
-  bar.stop();
+  return volume;
+}
+
+/** What to do with a volume that is still being copied. */
+function adoptionText({ name, state }: VolumeInfo): string {
+  if (state !== "baseline") return "";
+  return `\nEvery write is captured from now on; attach it at once. What it held before is being copied, and the past\n` +
+    `can be opened when that is complete. Watch it with: varve volume show ${name}\n`;
 }
 
 /** Volumes, one a line. */
@@ -111,13 +115,18 @@ export function volumeTable(volumes: readonly VolumeInfo[]): string {
     volumes.map((volume) => [
       volume.name,
       formatSize(volume.sizeBytes),
-      volume.state,
+      volume.state === "baseline" ? `baseline ${percentCopied(volume)}%` : volume.state,
       formatSize(volume.historyBytes),
       String(volume.counts.marks),
       volume.window.from.time,
       volume.window.to.time,
     ]),
   );
+}
+
+/** Never 100 before it is complete. */
+function percentCopied({ baseline: { doneBytes, totalBytes } }: VolumeInfo): number {
+  return Math.floor(doneBytes / totalBytes * 100);
 }
 
 function right(heading: string): { heading: string; align: "right" } {
@@ -139,7 +148,7 @@ function volumeText(volume: VolumeInfo): string {
       "baseline",
       baseline.complete
         ? "complete"
-        : `${formatSize(baseline.doneBytes)} of ${formatSize(baseline.totalBytes)}`,
+        : `${formatSize(baseline.doneBytes)} of ${formatSize(baseline.totalBytes)} copied`,
     ],
     ["history", `${formatSize(volume.historyBytes)} in ${count(counts.segments, "segment")}`],
     ["marks", String(counts.marks)],

@@ -196,8 +196,16 @@ class Volume {
     return points.moment(name) ?? (points.isAmbiguous(name) ? undefined : await this.resolve(name));
   }
 
-  folder(moment: Moment, path: string): MomentFolder {
-    return new MomentFolder({ ...this.#shared, moment: this.#past(moment), path });
+  /** The folder of a moment. One that cannot be opened yet is shown by another node, which says why and is not kept. */
+  async folder(moment: Moment, path: string): Promise<Found> {
+    const past = this.#past(moment);
+    const folder = new MomentFolder({ ...this.#shared, moment: past, path });
+    try {
+      return await foundNode(folder, 0);
+    } catch (thrown) {
+      if (!(thrown instanceof VarveError) || thrown.code !== "conflict") throw thrown;
+      return await foundNode(notYetFolder(folder.key, past.timeNs, thrown), 0);
+    }
   }
 
   image(moment: Moment): ImageFile {
@@ -215,6 +223,18 @@ class Volume {
   }
 }
 
+function notYetFolder(folderKey: string, timeNs: bigint, reason: VarveError): DirectoryNode {
+  const key = `${folderKey}\0not yet`;
+  const text = `This moment cannot be opened yet: ${reason.message}\n${
+    reason.hint ? `${reason.hint}\n` : ""
+  }`;
+  return new FixedDirectory(key, {
+    immutable: false,
+    timeNs,
+    children: { README: new TextFile(`${key}\0README`, timeNs, () => text) },
+  });
+}
+
 abstract class VolumePart extends ChangingDirectory {
   protected readonly volume: Volume;
 
@@ -227,9 +247,7 @@ abstract class VolumePart extends ChangingDirectory {
 class PointsDirectory extends VolumePart {
   override async find(name: string): Promise<Found | undefined> {
     const moment = await this.volume.momentOfTime(name);
-    return moment === undefined
-      ? undefined
-      : await foundNode(this.volume.folder(moment, `points/${name}`), 0);
+    return moment === undefined ? undefined : await this.volume.folder(moment, `points/${name}`);
   }
 
   override async list(): Promise<ListedName[]> {
@@ -240,9 +258,7 @@ class PointsDirectory extends VolumePart {
 class AtDirectory extends VolumePart {
   override async find(expression: string): Promise<Found | undefined> {
     const moment = await this.volume.resolve(expression);
-    return moment === undefined
-      ? undefined
-      : await foundNode(this.volume.folder(moment, `at/${expression}`), 0);
+    return moment === undefined ? undefined : await this.volume.folder(moment, `at/${expression}`);
   }
 
   override list(): Promise<ListedName[]> {

@@ -61,6 +61,37 @@ Deno.test("points/ lists times with milliseconds, and with more where points sha
   );
 });
 
+Deno.test("a moment that cannot be opened yet is a folder with a README, until it can be", async () => {
+  const time = "2026-11-22T10:15:00.000000Z";
+  const { history, tree } = makeToyTree({ v: { moments: { 1: moment(time, "one") } } });
+  const open = history.open.bind(history);
+  history.open = () =>
+    Promise.reject(new VarveError("conflict", "read sequence 1: 5 of 9 bytes are copied", { hint: "Wait." }));
+  for (const path of ["v/points/2026-11-22T10:15:00.000Z", "v/at/seq:1"]) {
+    const folder = await find(tree, path);
+    assert.equal(folder?.nameSeconds, 0, "the kernel asks again each time");
+    assert.equal(await find(tree, `${path}/file`), undefined);
+    const readme = (await find(tree, `${path}/README`))?.node;
+    assert.equal(readme?.kind, "file");
+    const bytes = new Uint8Array(1000);
+    const length = await (await readme.open()).read(0, bytes);
+    assert.equal(
+      new TextDecoder().decode(bytes.subarray(0, length)),
+      "This moment cannot be opened yet: read sequence 1: 5 of 9 bytes are copied\nWait.\n",
+    );
+  }
+  await assert.rejects(find(tree, "v/images/2026-11-22T10:15:00.000Z.img"), /5 of 9 bytes/);
+  const before = await find(tree, "v/at/seq:1");
+  history.open = open;
+  const after = await find(tree, "v/at/seq:1");
+  assert.notEqual(
+    after?.attributes.inode,
+    before?.attributes.inode,
+    "the kernel must not mistake one for the other",
+  );
+  assert.notEqual(await find(tree, "v/at/seq:1/file"), undefined);
+});
+
 Deno.test("points/ finds a time that is not listed, in any RFC 3339 form", async () => {
   const { tree } = makeToyTree({
     v: {

@@ -7,10 +7,15 @@ import type { VolumeInfo } from "../src/engine.ts";
 
 /** Says what the folder of a volume offers: its window, how to name a time, counts. `points` counts `points/`. */
 export function volumeReadme(info: VolumeInfo, points: number): string {
-  const { name, sizeBytes, window: { from, to }, counts } = info;
+  const { name, sizeBytes, window: { from, to }, counts, baseline } = info;
   const state = info.state === "ready"
     ? []
     : [`State       ${info.state}${info.error ? `: ${info.error}` : ""}`];
+  if (info.state === "baseline") {
+    state.push(
+      `Copied      ${baseline.doneBytes} of ${baseline.totalBytes} bytes; no moment can be opened before that is all`,
+    );
+  }
   return [
     `Volume      ${name}, ${sizeBytes} bytes, since ${info.createdAt}`,
     ...state,

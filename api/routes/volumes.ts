@@ -24,7 +24,7 @@ const create = createRoute({
   path: "/v1/volumes",
   operationId: "createVolume",
   summary:
-    "Make a volume, or adopt an existing disk; for the latter the answer comes when its baseline is complete",
+    "Make a volume, or adopt an existing disk, which is captured from then on while its baseline is copied",
   tags: ["volumes"],
   ...needs("admin"),
   request: { body: body(NewVolumeSchema) },

@@ -35,8 +35,9 @@ export type StateName =
   /** Where scanning begins at the next start: a segment and a byte in it. */
   | "scan_segment"
   | "scan_offset"
-  /** The sequence before that place. */
+  /** The sequence, and the number of the baseline record, before that place. */
   | "scan_seq"
+  | "scan_baseline"
   /** Newest sequence durable in the primary. */
   | "durable_seq"
   /** From this sequence on every moment is kept. */

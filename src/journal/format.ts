@@ -13,7 +13,7 @@
  * 32  8 segment number                    8  8 sequence
  * 40  8 sequence before the first record 16  8 time, microseconds since 1970
  * 48  8 time made, microseconds          24  8 offset as the host sent it
- * 56  4 zero                             32  8 length as the host sent it
+ * 56  4 baseline record before           32  8 length as the host sent it
  * 60  4 crc32 of bytes 0-59              40  8 first block of the payload
  *                                        48  4 payload bytes
  * record body                            52  4 client
@@ -88,6 +88,8 @@ export interface SegmentHeader {
   readonly segment: number;
   /** The sequence before the first record. */
   readonly previousSeq: number;
+  /** Number of the baseline record before the first record; 0 when there is none. */
+  readonly previousBaseline: number;
   /** When it was begun, in microseconds. */
   readonly createdUs: number;
 }
@@ -110,7 +112,7 @@ export interface RecordHeader {
   readonly firstBlock: number;
   /** Size of the payload without its checksums. */
   readonly payloadBytes: number;
-  /** The connection that sent it; 0 is Varve itself. */
+  /** The connection that sent it, 0 being Varve itself; of a baseline record: its number, from 1 without gaps. */
   readonly client: number;
   /** Checksum of the crc table, or of the text. */
   readonly bodyChecksum: number;
@@ -156,6 +158,7 @@ export function encodeSegmentHeader(header: SegmentHeader): Uint8Array<ArrayBuff
   setUint64(view, 32, header.segment);
   setUint64(view, 40, header.previousSeq);
   setUint64(view, 48, header.createdUs);
+  view.setUint32(56, header.previousBaseline, true);
   view.setUint32(60, crc32(bytes.subarray(0, 60)), true);
   return bytes;
 }
@@ -180,6 +183,7 @@ export function decodeSegmentHeader(bytes: Uint8Array): SegmentHeader | undefine
     segment: getUint64(view, 32),
     previousSeq: getUint64(view, 40),
     createdUs: getUint64(view, 48),
+    previousBaseline: view.getUint32(56, true),
   };
 }
 

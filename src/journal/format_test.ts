@@ -36,6 +36,7 @@ const segmentHeaders: fc.Arbitrary<SegmentHeader> = fc.record({
   volumeId: fc.uint8Array({ minLength: 16, maxLength: 16 }).map(toHex),
   segment: numbers,
   previousSeq: numbers,
+  previousBaseline: words,
   createdUs: numbers,
 }, { noNullPrototype: true });
 
@@ -63,6 +64,7 @@ const SEGMENT: SegmentHeader = {
   volumeId: "00112233445566778899aabbccddeeff",
   segment: 3,
   previousSeq: 2 ** 40 + 1,
+  previousBaseline: 0,
   createdUs: 1_700_000_000_000_000,
 };
 

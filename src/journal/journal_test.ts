@@ -182,6 +182,7 @@ Deno.test("what was appended is scanned in order, with its text and its place", 
     volumeId: VOLUME,
     segment: 1,
     previousSeq: 0,
+    previousBaseline: 0,
     createdUs: clock.nowUs(),
   });
   const stopped = reader.scan(1, 0, ({ header }) => header.seq < 3);
@@ -622,7 +623,17 @@ Deno.test("SegmentReader keeps a bounded number of files open and closes all of 
   const disk = new RecordingDisk();
   for (let segment = 1; segment <= 100; segment++) {
     const file = disk.open(segmentPath(segment), { mode: "create" });
-    file.write(0, encodeSegmentHeader({ flags: 0, volumeId: VOLUME, segment, previousSeq: 0, createdUs: 0 }));
+    file.write(
+      0,
+      encodeSegmentHeader({
+        flags: 0,
+        volumeId: VOLUME,
+        segment,
+        previousSeq: 0,
+        previousBaseline: 0,
+        createdUs: 0,
+      }),
+    );
     file.close();
   }
   const reader = new SegmentReader(disk, FOLDER);

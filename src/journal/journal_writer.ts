@@ -68,6 +68,8 @@ export interface JournalWriterOptions {
   readonly nextSegment: number;
   /** Last sequence already in the journal. */
   readonly lastSeq: number;
+  /** Number of the last baseline record already in it. Default 0. */
+  readonly lastBaseline?: number;
   /** Segment size at which the next one is begun. */
   readonly segmentBytes: number;
   /** Tells the time for segment headers. */
@@ -98,6 +100,7 @@ export class JournalWriter {
   #active: ActiveSegment | undefined;
   #nextSegment: number;
   #lastSeq: number;
+  #lastBaseline: number;
   #unsynced: DiskFile[] = [];
   #directoryUnsynced = false;
   #finished: SealedSegment[] = [];
@@ -109,11 +112,17 @@ export class JournalWriter {
     this.#options = options;
     this.#nextSegment = options.nextSegment;
     this.#lastSeq = options.lastSeq;
+    this.#lastBaseline = options.lastBaseline ?? 0;
   }
 
   /** Last sequence appended. */
   get lastSeq(): number {
     return this.#lastSeq;
+  }
+
+  /** Number of the last baseline record appended. */
+  get lastBaseline(): number {
+    return this.#lastBaseline;
   }
 
   /** Where the next record will lie, if it still fits the present segment. */
@@ -153,6 +162,7 @@ export class JournalWriter {
     const place = { segment: active.number, offset: active.writtenBytes + this.#buffered };
     this.#put(active, record, payloadBytes, payload);
     if (isCommand(record.kind)) this.#lastSeq = record.seq;
+    if (record.kind === "baseline") this.#lastBaseline = record.client;
     return place;
   }
 
@@ -224,7 +234,14 @@ export class JournalWriter {
     this.#directoryUnsynced = true;
     const createdUs = clock.nowUs();
     this.#buffer.set(
-      encodeSegmentHeader({ flags: 0, volumeId, segment: number, previousSeq: this.#lastSeq, createdUs }),
+      encodeSegmentHeader({
+        flags: 0,
+        volumeId,
+        segment: number,
+        previousSeq: this.#lastSeq,
+        previousBaseline: this.#lastBaseline,
+        createdUs,
+      }),
     );
     this.#buffered = SEGMENT_HEADER_BYTES;
     const text = new TextEncoder().encode(describe());

@@ -16,7 +16,6 @@ import type { Scheduler } from "../base/turns.ts";
 import type { BaselineLedger } from "../catalog/baseline_ledger.ts";
 import type { RecoveryMap } from "../catalog/recovery_map.ts";
 import { type BaselineCopier, PIECE_BYTES } from "./baseline_copier.ts";
-import { BATCH_RECORDS } from "./indexer.ts";
 import type { LiveVolume } from "./live_volume.ts";
 import type { JournalText } from "./volume.ts";
 
@@ -81,7 +80,6 @@ async function copyMissing(
   while (!signal.aborted) {
     const { bytes, done } = copier.turn(cursor, scheduler, (error) => failure = error);
     if (done) break;
-    if (live.indexer.pendingRecords >= 2 * BATCH_RECORDS) await live.indexer.upTo(live.lastSeq);
     await live.pressure();
     const isBusy = live.lastSeq !== seenSeq;
     seenSeq = live.lastSeq;

@@ -246,7 +246,7 @@ export class BaselineCopier {
       offset,
       length: Math.min(endChunk * this.chunkBytes, this.#sizeBytes) - offset,
       firstBlock,
-      client: 0,
+      client: this.#parts.journal.lastBaseline + 1,
     } as const;
     const place = this.#parts.journal.append(record, payload);
     this.#covered.add(firstChunk, endChunk);

@@ -138,6 +138,7 @@ class CompactedSegment {
       volumeId: volume.id,
       segment: this.#number,
       previousSeq: Math.max(0, previousSeq),
+      previousBaseline: 0,
       createdUs,
     }));
     const text = new TextEncoder().encode(

@@ -18,6 +18,8 @@ export const BATCH_RECORDS = 16_384;
 export interface ScanPosition {
   /** Newest sequence before the position. */
   readonly seq: number;
+  /** Number of the newest baseline record before it. */
+  readonly baseline: number;
   /** Where the record after it lies, or would. */
   readonly place: RecordPlace;
 }
@@ -163,6 +165,7 @@ export class Indexer {
     this.#map.setState("scan_segment", from.place.segment);
     this.#map.setState("scan_offset", from.place.offset);
     this.#map.setState("scan_seq", from.seq);
+    this.#map.setState("scan_baseline", from.baseline);
     this.#map.setState("durable_seq", durable.seq);
   }
 }

@@ -141,7 +141,8 @@ export class LiveVolume implements BlockDevice {
 
   /** Newest sequence, and where the record after it will lie. */
   get position(): ScanPosition {
-    return { seq: this.#parts.journal.lastSeq, place: this.#parts.journal.position };
+    const { lastSeq, lastBaseline, position } = this.#parts.journal;
+    return { seq: lastSeq, baseline: lastBaseline, place: position };
   }
 
   read(offset: number, target: Uint8Array): void {
@@ -346,7 +347,7 @@ export class LiveVolume implements BlockDevice {
     const overfull = this.#overlayBlocks() > OVERLAY_BLOCKS_MAX
       ? this.#makeDurable("apply")
       : indexer.pendingRecords > PENDING_RECORDS_MAX
-      ? indexer.upTo(indexer.indexedSeq + 1)
+      ? indexer.upTo(Math.min(indexer.indexedSeq + 1, this.lastSeq))
       : this.lastSeq - this.#durable.seq > REDO_RECORDS_MAX ||
           this.#capturedBytes - this.#durableBytes > REDO_BYTES_MAX
       ? this.#makeDurable("primary")
@@ -358,7 +359,10 @@ export class LiveVolume implements BlockDevice {
   prepare(offset: number, length: number): Promise<void> | undefined {
     return this.baseline?.prepare(offset, length, {
       scheduler: this.#parts.scheduler,
-      sync: () => this.#makeDurable("journal"),
+      sync: async () => {
+        await this.#makeDurable("journal");
+        await this.pressure();
+      },
       check: () => this.#checkCommand("prepare", offset, length),
     });
   }

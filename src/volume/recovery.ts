@@ -60,6 +60,8 @@ export interface RecoveryParts {
 export interface RecoveredJournal {
   /** Last sequence in it. */
   readonly lastSeq: number;
+  /** Number of the last baseline record in it. */
+  readonly lastBaseline: number;
   /** Time of that sequence, in microseconds. */
   readonly lastTimeUs: number;
   /** Number for the next segment. */
@@ -72,6 +74,7 @@ export interface RecoveredJournal {
 
 interface Tail {
   lastSeq: number;
+  lastBaseline: number;
   lastTimeUs: number;
   droppedBytes: number;
   readonly moments: PackedMoment[];
@@ -133,12 +136,14 @@ export async function recoverVolume(parts: RecoveryParts): Promise<RecoveredJour
     if (parts.primary === undefined) return;
     map.setState("durable_seq", tail.lastSeq);
     map.setState("scan_seq", tail.lastSeq);
+    map.setState("scan_baseline", tail.lastBaseline);
     map.setState("scan_segment", nextSegment);
     map.setState("scan_offset", SEGMENT_HEADER_BYTES);
   });
   parts.baseline?.refresh();
   return {
     lastSeq: tail.lastSeq,
+    lastBaseline: tail.lastBaseline,
     lastTimeUs: tail.lastTimeUs,
     nextSegment,
     droppedBytes: tail.droppedBytes,
@@ -180,6 +185,7 @@ function readTail(parts: RecoveryParts, numbers: readonly number[]): Tail {
   const newest = new Moments(map).newest();
   const tail: Tail = {
     lastSeq: map.getState("scan_seq", 0),
+    lastBaseline: map.getState("scan_baseline", 0),
     lastTimeUs: newest?.timeUs ?? 0,
     droppedBytes: 0,
     moments: [],
@@ -197,7 +203,9 @@ function readTail(parts: RecoveryParts, numbers: readonly number[]): Tail {
     if (header !== undefined && (header.flags & SEGMENT_COMPACTED) !== 0) continue;
     const follows = header !== undefined && header.volumeId === parts.volumeId &&
       header.segment === segment &&
-      (segment === scanSegment ? header.previousSeq <= tail.lastSeq : header.previousSeq === tail.lastSeq);
+      (segment === scanSegment
+        ? header.previousSeq <= tail.lastSeq && header.previousBaseline <= tail.lastBaseline
+        : header.previousSeq === tail.lastSeq && header.previousBaseline === tail.lastBaseline);
     if (broken || !follows) {
       broken = true;
       tail.droppedBytes += disk.stat(place)?.sizeBytes ?? 0;
@@ -207,8 +215,9 @@ function readTail(parts: RecoveryParts, numbers: readonly number[]): Tail {
     }
     const from = segment === scanSegment ? map.getState("scan_offset", 0) : 0;
     const { validBytes, fileBytes } = segments.scan(segment, from, (record) => {
-      const { kind, seq } = record.header;
+      const { kind, seq, client } = record.header;
       if (isCommand(kind) && seq !== tail.lastSeq + 1) return false;
+      if (kind === "baseline" && client > 0 && client !== tail.lastBaseline + 1) return false;
       take(record, segment, tail, parts.onText);
       return true;
     });
@@ -246,7 +255,10 @@ function take(
   onText: (record: ScannedRecord) => void,
 ): void {
   if (text !== undefined) onText({ header, offset, text });
-  if (header.kind === "baseline") tail.baseline.push(baselineEntryOf(header, { segment, offset }));
+  if (header.kind === "baseline") {
+    tail.baseline.push(baselineEntryOf(header, { segment, offset }));
+    tail.lastBaseline = Math.max(tail.lastBaseline, header.client);
+  }
   if (!isCommand(header.kind)) return;
   tail.lastSeq = header.seq;
   tail.lastTimeUs = header.timeUs;

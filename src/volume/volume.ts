@@ -206,6 +206,7 @@ export class Volume {
         volumeId: row.id,
         nextSegment: recovered.nextSegment,
         lastSeq: recovered.lastSeq,
+        lastBaseline: recovered.lastBaseline,
         segmentBytes: surroundings.segmentBytes ?? SEGMENT_BYTES,
         clock,
         describe: () => JSON.stringify({ type: "volume", ...surroundings.describe() } satisfies JournalText),

@@ -283,3 +283,20 @@ Deno.test("an empty disk of any size is adopted without reading it", async () =>
     assert(test.volume.baselineComplete);
   }
 });
+
+Deno.test("a command that outlives the lost segment with what it replaced is dropped", async () => {
+  // Every record has a segment of its own.
+  await using test = new TestVolume(SIZE, 4096);
+  const adopted = new TestRandom(9).bytes(SIZE);
+  const { live } = await test.adopt(adopted);
+  live.write(3 * CHUNK_BYTES, new Uint8Array(4096).fill(1));
+  live.commit();
+  const [older, newer] = test.disk.list(`${test.directory}/segments`);
+  assert(older !== undefined && newer !== undefined);
+  await test.cutPower((place) => place.endsWith(newer));
+  await test.open();
+  assert.equal(test.volume.lastSeq, 0);
+  await test.volume.completeBaseline();
+  assertBytes(await test.contentAt(0), adopted, "adopted");
+  assertBytes(test.primaryContent(), adopted, "primary");
+});

@@ -101,7 +101,7 @@ Deno.test(
   withAppliance(async (appliance) => {
     const image = await makeImage(appliance.folder);
     const adopted = { at: "seq:0", content: await Deno.readFile(image), hasLetter: true };
-    await appliance.varveOk("volume", "adopt", "disk", "--primary", image);
+    await appliance.varveOk("volume", "adopt", "disk", "--primary", image, "--wait");
     const { baseline, state, primary } = await appliance.volume("disk");
     assert.equal(baseline.complete, true);
     assert.equal(state, "ready");

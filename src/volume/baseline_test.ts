@@ -91,8 +91,9 @@ const NOTHING = { offset: 0, length: 0, data: new Uint8Array(0) };
 
 Deno.test("an adopted disk is captured from the first moment on, through power cuts and restarts", async () => {
   let cuts = 0;
-  for (let seed = 1; seed <= 10; seed++) {
-    await using test = new TestVolume(SIZE);
+  for (let seed = 1; seed <= 7; seed++) {
+    // In small segments whole ones are lost, and those behind them survive.
+    await using test = new TestVolume(SIZE, seed % 3 === 0 ? 1 << 20 : 1 << 16);
     const random = new TestRandom(seed);
     const adopted = randomContent(random);
     test.baselineBytesPerSecond = SLOW_BYTES_PER_SECOND;
@@ -175,7 +176,7 @@ Deno.test("an adopted disk is captured from the first moment on, through power c
     await test.volume.live.flush();
     assertBytes(test.primaryContent(), model, `seed ${seed}, primary`);
   }
-  assert(cuts > 30, `the power was cut ${cuts} times`);
+  assert(cuts > 20, `the power was cut ${cuts} times`);
 });
 
 Deno.test("the past is refused while the copy is incomplete, and so is pruning", async () => {

@@ -17,6 +17,8 @@ export interface ServeConfig {
   nbd: string[];
   /** Addresses for the API, at least one. */
   api: string[];
+  /** Bytes a second at which adopted disks are copied. */
+  baselineRate: number;
 }
 
 /** What a fresh machine starts with. */
@@ -25,10 +27,12 @@ export const DEFAULT_CONFIG: ServeConfig = {
   mount: "/varve",
   nbd: ["unix:/run/varve/nbd.sock"],
   api: ["unix:/run/varve/api.sock", "127.0.0.1:8460"],
+  baselineRate: 128 * 1024 * 1024,
 };
 
 const KEYS = Object.keys(DEFAULT_CONFIG).join(", ");
 const PATH_RULE = "must be an absolute path";
+const RATE_RULE = "must be a number of bytes above 0";
 const LISTEN_RULE = "must be unix:/path or HOST:PORT";
 
 const path = () => z.string({ error: PATH_RULE }).regex(/^\/[^\0]*$/, PATH_RULE);
@@ -42,6 +46,7 @@ const ConfigSchema = z.strictObject({
   mount: z.union([path(), z.literal(false)], { error: `${PATH_RULE}, or false` }),
   nbd: listen(),
   api: listen(),
+  baselineRate: z.int({ error: RATE_RULE }).positive(RATE_RULE),
 }, {
   error: (issue) =>
     issue.code === "unrecognized_keys" ? `is not a key; known are: ${KEYS}` : "must be an object",

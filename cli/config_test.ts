@@ -17,6 +17,7 @@ test("the file beats the defaults, and flags beat the file", () => {
     mount: false,
     nbd: ["127.0.0.1:10809"],
     api: DEFAULT_CONFIG.api,
+    baselineRate: DEFAULT_CONFIG.baselineRate,
   });
   assert.equal(makeConfig({ mount: "/m" }, told).mount, "/m");
 });

@@ -24,7 +24,10 @@ export async function serve(config: ServeConfig, onReady: (place: Place) => void
   const stop = stopSignal();
   parts.defer(stop.release);
 
-  const appliance = await openAppliance({ dataPath: config.data });
+  const appliance = await openAppliance({
+    dataPath: config.data,
+    baselineBytesPerSecond: config.baselineRate,
+  });
   parts.defer(() => appliance.close());
 
   const nbd = new NbdServer({

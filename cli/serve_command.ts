@@ -7,7 +7,7 @@
 import type { Command } from "commander";
 import { resolve } from "node:path";
 import { VarveError } from "../src/base/errors.ts";
-import { collect } from "./command.ts";
+import { collect, sizeArgument } from "./command.ts";
 import type { Terminal } from "./terminal.ts";
 
 interface ServeOptions {
@@ -15,6 +15,7 @@ interface ServeOptions {
   mount?: string | false;
   nbd?: string[];
   api?: string[];
+  baselineRate?: number;
   config?: string;
   json?: true;
 }
@@ -37,19 +38,21 @@ export function addServe(program: Command, terminal: Terminal): void {
       "address for the API, may be given again (unix:/run/varve/api.sock and 127.0.0.1:8460)",
       collect(String),
     )
-    .option("--config <file>", "JSON file with the keys data, mount, nbd, api")
+    .option("--baseline-rate <size>", "how much of an adopted disk is copied a second (128M)", sizeArgument)
+    .option("--config <file>", "JSON file with the keys data, mount, nbd, api, baselineRate")
     .option("--json", "tell where everything is as JSON")
     .addHelpText(
       "after",
       "\nExample:\n  varve serve --data /srv/varve --mount /mnt/past --api 127.0.0.1:8460\n",
     )
     .action(async (options: ServeOptions) => {
-      const { data, mount, nbd, api } = options;
+      const { data, mount, nbd, api, baselineRate } = options;
       const flags = {
         ...(data === undefined ? {} : { data: resolve(data) }),
         ...(mount === undefined ? {} : { mount: mount && resolve(mount) }),
         ...(nbd === undefined ? {} : { nbd }),
         ...(api === undefined ? {} : { api }),
+        ...(baselineRate === undefined ? {} : { baselineRate }),
       };
       const { makeConfig } = await import("./config.ts");
       const config = makeConfig(

@@ -62,6 +62,8 @@ export interface ApplianceOptions {
   readonly random?: RandomSource;
   /** Storage. Default: the file systems of the machine. */
   readonly disk?: Disk;
+  /** Bytes a second at which adopted disks are copied, each of them. Default: 128 MiB. */
+  readonly baselineBytesPerSecond?: number;
 }
 
 /** What the status tells of the parts around the engine. */
@@ -155,6 +157,7 @@ class LocalAppliance implements Appliance {
       catalog: this.#catalog,
       access: this.#access,
       connections: (name) => exports.connections(name),
+      baselineBytesPerSecond: options.baselineBytesPerSecond,
     });
     this.#marks = new Marks(this.#volumes, this.#catalog, this.#access);
     this.#history = new History({

@@ -60,6 +60,8 @@ export interface VolumesParts {
   readonly access: Access;
   /** Connections to a volume, live and past. */
   readonly connections: (name: string) => number;
+  /** Bytes a second at which adopted disks are copied, each of them; `undefined` for the default. */
+  readonly baselineBytesPerSecond: number | undefined;
 }
 
 /** Every volume of the appliance. */
@@ -72,6 +74,7 @@ export class Volumes {
   readonly #catalog: Catalog;
   readonly #access: Access;
   readonly #connections: (name: string) => number;
+  readonly #baselineBytesPerSecond: number | undefined;
   readonly #entries = new Map<string, VolumeEntry>();
   /** Names being created; a second request for one is refused while the first is under way. */
   readonly #creating = new Set<string>();
@@ -86,6 +89,7 @@ export class Volumes {
     this.#catalog = parts.catalog;
     this.#access = parts.access;
     this.#connections = parts.connections;
+    this.#baselineBytesPerSecond = parts.baselineBytesPerSecond;
   }
 
   /** Opens every volume of the catalogue. One that fails does not keep the others from being opened. */
@@ -123,6 +127,7 @@ export class Volumes {
         clock: this.#clock,
         scheduler: this.#scheduler,
         directory: this.#directory(row.id),
+        baselineBytesPerSecond: this.#baselineBytesPerSecond,
         describe: () => ({ volume: entry.row, marks: this.#catalog.marks(row.id) }),
         onText: (text, record) => this.#takeText(entry, text, record.header),
         onFailure: (error) => {

@@ -141,7 +141,7 @@ Deno.test(
       await disk.flush();
     }
     await assertFile(image, model, "the primary");
-  }),
+  }, { baselineRate: "40M" }),
 );
 
 Deno.test(

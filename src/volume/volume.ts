@@ -55,7 +55,7 @@ export interface VolumeSurroundings {
   /** Size at which a segment is finished. Default {@linkcode SEGMENT_BYTES}. */
   readonly segmentBytes?: number;
   /** Bytes a second at which an adopted disk is copied. Default {@linkcode BASELINE_BYTES_PER_SECOND}. */
-  readonly baselineBytesPerSecond?: number;
+  readonly baselineBytesPerSecond?: number | undefined;
   /** Told what marks and meta records found at the start say, in order; it may have been told before. */
   readonly onText: (text: JournalText, record: ScannedRecord) => void;
   /** Told of failures in the background. */

@@ -37,6 +37,8 @@ export interface StartOptions {
   nbd?: string[];
   /** More addresses for the API. */
   api?: string[];
+  /** How much of an adopted disk is copied a second, as on the command line. */
+  baselineRate?: string;
 }
 
 /** A running appliance; disposing of it stops it and removes everything that it had. */
@@ -88,11 +90,12 @@ export class TestAppliance implements AsyncDisposable {
 
   /** Arguments of `varve serve`. */
   get serveArguments(): string[] {
-    const { nbd = [], api = [] } = this.#options;
+    const { nbd = [], api = [], baselineRate } = this.#options;
     return [
       ...["serve", "--json", "--data", this.dataPath, "--mount", this.mountPath],
       ...["--nbd", `unix:${this.nbdPath}`, ...nbd.flatMap((address) => ["--nbd", address])],
       ...["--api", `unix:${this.folder}/api.sock`, ...api.flatMap((address) => ["--api", address])],
+      ...(baselineRate === undefined ? [] : ["--baseline-rate", baselineRate]),
     ];
   }
 

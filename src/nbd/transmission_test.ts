@@ -105,6 +105,49 @@ Deno.test("transmission: one batch is one commit, one sync and replies to everyt
   await leave();
 });
 
+/** Has to be prepared for changes of more than ten bytes, and waits until it is released. */
+class PreparingDevice extends RecordingDevice {
+  readonly preparations: { offset: number; length: number; end: (error?: VarveError) => void }[] = [];
+
+  prepare(offset: number, length: number): Promise<void> | undefined {
+    if (length <= 10) return undefined;
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.preparations.push({
+      offset,
+      length,
+      end: (error) => error === undefined ? resolve() : reject(error),
+    });
+    return promise;
+  }
+}
+
+Deno.test("transmission: a change waits until the device is prepared, what came before it does not", async () => {
+  const device = new PreparingDevice(SIZE);
+  const { client, leave } = await enter(device);
+  await client.send(
+    request({ type: WRITE, cookie: 1n, payload: noise(10) }),
+    request({ type: TRIM, cookie: 2n, offset: 5, length: 20 }),
+    request({ type: WRITE, cookie: 3n, offset: 6, payload: noise(1) }),
+    request({ type: WRITE, cookie: 4n, payload: noise(30) }),
+  );
+  assert.deepEqual(await client.reply(), { error: 0, cookie: 1n });
+  assert.deepEqual(device.calls, ['write 0 10 {"client":1,"fua":false}', "commit"]);
+  assert.deepEqual(device.preparations.map(({ offset, length }) => [offset, length]), [[5, 20]]);
+  device.preparations[0]?.end();
+  assert.deepEqual(await client.reply(), { error: 0, cookie: 2n });
+  assert.deepEqual(await client.reply(), { error: 0, cookie: 3n });
+  assert.deepEqual(device.calls.slice(2), [
+    'trim 5 20 {"client":1,"fua":false}',
+    'write 6 1 {"client":1,"fua":false}',
+    "commit",
+  ]);
+  assert.equal(device.preparations.length, 2, "prepared once for each change");
+  device.preparations[1]?.end(new VarveError("io", "read the primary: a bad sector"));
+  assert.deepEqual(await client.reply(), { error: EIO, cookie: 4n });
+  assert.equal(device.calls.length, 5, "what could not be prepared is not run");
+  await leave();
+});
+
 Deno.test("transmission: FLUSH and FUA wait for storage without holding up what comes later", async () => {
   const device = new RecordingDevice(SIZE);
   device.holding = true;

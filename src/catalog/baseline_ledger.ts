@@ -135,6 +135,17 @@ export class BaselineLedger {
     this.#setCoveredBytes(coveredBytes);
   }
 
+  /** Throws `damaged` unless every chunk is covered. */
+  checkComplete(): void {
+    const chunk = this.load().nextAbsent(0, this.chunkCount);
+    if (chunk === this.chunkCount) return;
+    throw new VarveError(
+      "damaged",
+      `copy an adopted disk: the recovery map has nothing from byte ${chunk * this.chunkBytes} on`,
+      { hint: "Start the appliance again: it copies what the map does not have." },
+    );
+  }
+
   /** Enters that all is covered, for good. To be called within a transaction. */
   finish(): void {
     this.#map.statement("DELETE FROM baseline_pages").run();

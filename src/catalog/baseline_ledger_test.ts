@@ -55,6 +55,9 @@ Deno.test("BaselineLedger counts every byte once, whatever is added twice, and k
       assert.equal(bitmap.has(chunk), covered.has(chunk));
     }
     assert.equal(ledger.coveredBytes, Math.min(bytes, sizeBytes - 1), "loading changes nothing");
+    if (covered.size < ledger.chunkCount) {
+      assert.throws(() => ledger.checkComplete(), /has nothing from byte/);
+    } else ledger.checkComplete();
     ledger.finish();
     for (const _ of ledger.add([{ offset: 0, length: sizeBytes, extent: undefined }]));
     assert.equal(map.getState("baseline_bytes", 0), sizeBytes, "what comes later does not take the end back");

@@ -90,6 +90,10 @@ async function copyMissing(
 
 async function finish({ live, ledger, map }: BaselineScanParts): Promise<void> {
   await live.indexer.upTo(live.lastSeq);
+  await live.indexer.queue.run(() => {
+    ledger.checkComplete();
+    return Promise.resolve();
+  });
   await describe(live, { type: "baseline-complete" });
   await live.indexer.queue.run(() => {
     map.transaction(() => ledger.finish());

@@ -5,6 +5,7 @@
  */
 import type { DatabaseSync } from "node:sqlite";
 import { VarveError } from "../base/errors.ts";
+import { pause, type Scheduler } from "../base/turns.ts";
 import { type Disk, FileDisk } from "../disk/mod.ts";
 
 /** Options of {@linkcode openDatabase}. */
@@ -22,12 +23,17 @@ export interface OpenDatabaseOptions {
   readonly migrations: readonly string[];
 }
 
+/** How long a statement waits for another connection, in milliseconds. */
+const BUSY_MS = 10_000;
+/** Distance between two tries to fold the log in while somebody reads. */
+const FOLD_RETRY_MS = 20;
+
 /** Opens a database in WAL mode and brings its schema up to date. `place` may be `:memory:`. */
 export function openDatabase(place: string, options: OpenDatabaseOptions): DatabaseSync {
   let database: DatabaseSync | undefined;
   try {
     database = (options.disk ?? new FileDisk()).openDatabase(place, { readOnly: options.readOnly ?? false });
-    database.exec("PRAGMA busy_timeout = 10000");
+    database.exec(`PRAGMA busy_timeout = ${BUSY_MS}`);
     if (!options.readOnly) {
       const synchronous = options.synchronous ?? "NORMAL";
       database.exec(
@@ -72,5 +78,25 @@ export function transaction<T>(database: DatabaseSync, work: () => T): T {
     // SQLite has rolled back by itself after some failures, such as a full disk.
     if (database.isTransaction) database.exec("ROLLBACK");
     throw thrown;
+  }
+}
+
+/**
+ * Folds the log of a database into its file and empties it; when this resolves every commit before it survives power
+ * loss. While connections in other threads read, this thread has its turns. An abort of `signal` is thrown.
+ */
+export async function foldLog(
+  database: DatabaseSync,
+  options: { scheduler: Scheduler; signal: AbortSignal },
+): Promise<void> {
+  for (;;) {
+    options.signal.throwIfAborted();
+    database.exec("PRAGMA busy_timeout = 0");
+    try {
+      if (database.prepare("PRAGMA wal_checkpoint(TRUNCATE)").get()?.["busy"] === 0) return;
+    } finally {
+      database.exec(`PRAGMA busy_timeout = ${BUSY_MS}`);
+    }
+    await pause(options.scheduler, FOLD_RETRY_MS);
   }
 }

@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import { Catalog, type MarkRow, type VolumeRow } from "./catalog.ts";
-import { openDatabase, transaction } from "./database.ts";
+import { systemScheduler } from "../base/turns.ts";
+import { foldLog, openDatabase, transaction } from "./database.ts";
 
 const MIGRATIONS = ["CREATE TABLE a (x INTEGER PRIMARY KEY) STRICT;", "CREATE TABLE b (y INTEGER) STRICT;"];
 
@@ -120,6 +121,40 @@ const VOLUME: VolumeRow = {
   createdUs: 1_700_000_000_000_000,
   policy: "{}",
 };
+
+Deno.test("foldLog() waits, in turns, for a reader elsewhere, and resolves when all is in the file", async () => {
+  const directory = Deno.makeTempDirSync({ prefix: "varve-catalog-" });
+  const place = path.join(directory, "x.sqlite");
+  const database = openDatabase(place, { migrations: MIGRATIONS });
+  const reader = openDatabase(place, { migrations: MIGRATIONS, readOnly: true });
+  try {
+    database.exec("INSERT INTO a VALUES (7)");
+    reader.exec("BEGIN");
+    reader.prepare("SELECT * FROM a").all();
+    database.exec("INSERT INTO a VALUES (8)");
+    let folded = false;
+    const { signal } = new AbortController();
+    const folding = foldLog(database, { scheduler: systemScheduler, signal }).then(() => folded = true);
+    await new Promise((resolve) => systemScheduler.after(60, () => resolve(undefined)));
+    assert.equal(folded, false);
+    reader.exec("COMMIT");
+    await folding;
+    assert.equal(fs.statSync(`${place}-wal`).size, 0);
+    assert.equal(database.prepare("PRAGMA busy_timeout").get()?.["timeout"], 10_000);
+
+    reader.exec("BEGIN");
+    reader.prepare("SELECT * FROM a").all();
+    database.exec("INSERT INTO a VALUES (9)");
+    const abort = new AbortController();
+    const given = foldLog(database, { scheduler: systemScheduler, signal: abort.signal });
+    abort.abort(new Error("enough"));
+    await assert.rejects(given, /enough/);
+  } finally {
+    reader.close();
+    database.close();
+    Deno.removeSync(directory, { recursive: true });
+  }
+});
 
 Deno.test("Catalog keeps volumes, marks, jobs, tokens and audit lines over a restart", () => {
   inFolder((directory) => {

@@ -21,6 +21,7 @@ import { BLOCK_BYTES } from "../base/block_device.ts";
 import { VarveError } from "../base/errors.ts";
 import { inTurns } from "../base/turns.ts";
 import type { MarkRow } from "../catalog/catalog.ts";
+import { foldLog } from "../catalog/database.ts";
 import type { PackedExtent } from "../catalog/packing.ts";
 import { livingExtents } from "../catalog/region_history.ts";
 import { REGION_BLOCKS } from "../catalog/region_map.ts";
@@ -175,7 +176,7 @@ export async function prune(
         map.statement("UPDATE segments SET retired = 1 WHERE segment = ?").run(segment);
       }
     });
-    map.database.exec("PRAGMA wal_checkpoint(TRUNCATE)");
+    await foldLog(map.database, { scheduler: volume.scheduler, signal: options.signal });
     const directory = path.join(volume.directory, VOLUME_FILES.segments);
     volume.forgetRegions();
     for (const segment of condemned) {

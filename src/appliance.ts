@@ -28,6 +28,7 @@ import type {
   RecoveryRequest,
   RecoveryResult,
   RetentionPolicy,
+  ScrubResult,
   StatusInfo,
   TokenInfo,
   TokenScope,
@@ -38,6 +39,7 @@ import { History } from "./history.ts";
 import { Jobs } from "./jobs.ts";
 import { Marks } from "./marks.ts";
 import type { ExportProvider } from "./nbd/mod.ts";
+import { Scrubs, type ScrubSchedule } from "./scrubs.ts";
 import type { PastPlace } from "./timeline/past.ts";
 import { checkTarget, realPlace, refuseMountedTree } from "./timeline/recover.ts";
 import { checkPolicy } from "./timeline/retention.ts";
@@ -64,6 +66,8 @@ export interface ApplianceOptions {
   readonly disk?: Disk;
   /** Bytes a second at which adopted disks are copied, each of them. Default: 128 MiB. */
   readonly baselineBytesPerSecond?: number;
+  /** When volumes are scrubbed by themselves. Default: every 7 days, at 64 MiB a second. */
+  readonly scrub?: ScrubSchedule;
 }
 
 /** What the status tells of the parts around the engine. */
@@ -125,6 +129,7 @@ class LocalAppliance implements Appliance {
   readonly #volumes: Volumes;
   readonly #marks: Marks;
   readonly #history: History;
+  readonly #scrubs: Scrubs;
   /** Places that recoveries are writing to. */
   readonly #targets = new Set<string>();
   readonly #lock: DiskLock;
@@ -168,6 +173,17 @@ class LocalAppliance implements Appliance {
       scheduler: this.#scheduler,
       zone: options.zone ?? Intl.DateTimeFormat().resolvedOptions().timeZone,
     });
+    this.#scrubs = new Scrubs({
+      volumes: this.#volumes,
+      marks: this.#marks,
+      catalog: this.#catalog,
+      jobs: this.#jobs,
+      access: this.#access,
+      clock: this.#clock,
+      scheduler: this.#scheduler,
+      disk: options.disk,
+      schedule: options.scrub ?? {},
+    });
   }
 
   static async open(
@@ -179,6 +195,7 @@ class LocalAppliance implements Appliance {
     const appliance = new LocalAppliance(dataPath, disk, lock, options);
     appliance.#access.ensureAdministrator(dataPath);
     await appliance.#volumes.openAll();
+    appliance.#scrubs.begin();
     return appliance;
   }
 
@@ -206,11 +223,11 @@ class LocalAppliance implements Appliance {
   }
 
   listVolumes(): VolumeInfo[] {
-    return this.#volumes.list();
+    return this.#volumes.list().map((info) => this.#scrubs.describe(info));
   }
 
   getVolume(name: string): VolumeInfo {
-    return this.#volumes.info(name);
+    return this.#scrubs.describe(this.#volumes.info(name));
   }
 
   async createVolume(request: CreateVolumeRequest, caller: Caller): Promise<VolumeInfo> {
@@ -224,6 +241,7 @@ class LocalAppliance implements Appliance {
 
   async deleteVolume(name: string, options: { purge: boolean }, caller: Caller): Promise<void> {
     this.#volumes.entry(name);
+    await this.#scrubs.release(name);
     if (this.#jobs.list().some((job) => job.volume === name && job.state === "running")) {
       throw new VarveError("conflict", `delete volume ${name}: a job is working on it`, {
         hint: "Wait for the job, or cancel it.",
@@ -311,6 +329,14 @@ class LocalAppliance implements Appliance {
       });
       return { ...plan.result };
     });
+  }
+
+  startScrub(name: string, options: { rateBytes?: number }, caller: Caller): JobInfo {
+    return this.#scrubs.start(name, options, caller);
+  }
+
+  lastScrub(name: string): ScrubResult {
+    return this.#scrubs.last(name);
   }
 
   locatePast(name: string, seq: number): Promise<PastPlace> {
@@ -412,6 +438,7 @@ class LocalAppliance implements Appliance {
   }
 
   async close(): Promise<void> {
+    this.#scrubs.close();
     await this.#jobs.close();
     this.#history.close();
     await this.#volumes.close();

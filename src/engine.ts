@@ -89,6 +89,8 @@ export interface VolumeInfo {
   indexedSeq: number;
   /** Newest sequence that is durable in the primary and in the history. */
   durableSeq: number;
+  /** What the last finished scrub found; left out as long as there was none. */
+  scrub?: ScrubSummary;
 }
 
 /** The appliance as a whole. */
@@ -123,7 +125,7 @@ export interface JobInfo {
   /** Identity. */
   id: string;
   /** What it does. */
-  kind: "recovery" | "prune";
+  kind: "recovery" | "prune" | "scrub";
   /** The volume it works on. */
   volume: string;
   /** Where it stands. */
@@ -134,7 +136,7 @@ export interface JobInfo {
   createdAt: string;
   /** When it ended. */
   endedAt?: string;
-  /** What came out, by kind; see {@linkcode RecoveryResult} and {@linkcode PruneResult}. */
+  /** What came out, by kind; see {@linkcode RecoveryResult}, {@linkcode PruneResult} and {@linkcode ScrubResult}. */
   result?: Record<string, unknown>;
   /** Why it failed: the members of a problem document. */
   error?: { code: string; detail: string; hint?: string };
@@ -167,6 +169,58 @@ export interface PruneResult {
   /** The window afterwards. */
   window: { from: Moment; to: Moment };
 }
+
+/** A place in the stored history whose bytes cannot be proved right. */
+export interface ScrubPlace {
+  /** Number of the segment; left out for the recovery map. */
+  segment?: number;
+  /** Name of the file in the volume's folder, for example `segments/000000000007.seg`. */
+  file: string;
+  /** First damaged byte; left out where only the row of a database is known. */
+  offset?: number;
+  /** Number of bytes that cannot be proved. */
+  length: number;
+  /** Sequence of the record, where it could be read. */
+  seq?: number;
+  /** Stored versions of blocks that cannot be read because of it and that some kept moment sees. */
+  blocks: number;
+  /** Whether no kept moment sees anything of it. */
+  harmless: boolean;
+  /** What was found. */
+  problem: string;
+}
+
+/** What a scrub found. */
+export interface ScrubResult {
+  /** When it began. */
+  startedAt: string;
+  /** When it had finished. */
+  finishedAt: string;
+  /** Bytes of segments and map that were checked. */
+  checkedBytes: number;
+  /** Damaged places, those that harm nothing included. */
+  damagedPlaces: number;
+  /** The first 1,000 of them, by file and offset. */
+  places: ScrubPlace[];
+  /** Damaged moments: spans of sequences of which something cannot be read, both ends included, ascending. */
+  damagedSeqs: { fromSeq: number; toSeq: number }[];
+  /** Whether whole moments lie between the ends of a span: there were too many spans to list each. */
+  spansJoined: boolean;
+  /** Damaged points. */
+  damagedPoints: number;
+  /** The first 1,000 of them, ascending; marks and tiers come before flushes where there are more. */
+  points: PointInfo[];
+  /** Whether the newest state is damaged. */
+  newestDamaged: boolean;
+  /** What the operator can do about it. */
+  hint?: string;
+}
+
+/** A {@linkcode ScrubResult} in short. */
+export type ScrubSummary = Pick<
+  ScrubResult,
+  "finishedAt" | "checkedBytes" | "damagedPlaces" | "damagedPoints"
+>;
 
 /** One name in a directory of the past. */
 export interface FileInfo {
@@ -328,6 +382,14 @@ export interface Engine {
   previewRetention(volume: string, policy?: RetentionPolicy): Promise<PruneResult>;
   /** Drops what policy does not keep, as a job. */
   startPrune(volume: string, caller: Caller): JobInfo;
+
+  /**
+   * Verifies every checksum of a volume's history, as a job; `rateBytes` limits it to so many bytes a second. Throws
+   * `conflict` when a scrub of it is under way.
+   */
+  startScrub(volume: string, options: { rateBytes?: number }, caller: Caller): JobInfo;
+  /** What the last finished scrub of a volume found; throws `not-found` when there was none. */
+  lastScrub(volume: string): ScrubResult;
 
   /** A directory, or one file, of the past. */
   listFiles(volume: string, at: string, path: string): Promise<FileListing>;

@@ -6,7 +6,9 @@
 import { VarveError } from "./base/errors.ts";
 import type { BrowseAnswer, BrowseRequest } from "./browse_worker.ts";
 import type { RecoveryMessage, RecoveryOrder } from "./recovery_worker.ts";
+import type { ScrubMessage } from "./scrub_worker.ts";
 import type { CopyOutcome } from "./timeline/recover.ts";
+import type { ScrubOrder, ScrubOutcome } from "./volume/scrub.ts";
 
 interface Waiting {
   resolve(answer: BrowseAnswer & { ok: true }): void;
@@ -82,6 +84,29 @@ export function runRecovery(
     worker.onerror = (event) => {
       event.preventDefault();
       reject(new VarveError("io", `recover: the worker ended: ${event.message}`));
+    };
+    worker.postMessage(order);
+  }).finally(() => worker.terminate());
+}
+
+/** Carries out one scrub in a Worker of its own; aborting `signal` ends it at once. */
+export function runScrub(
+  order: ScrubOrder,
+  options: { signal: AbortSignal; onProgress: (doneBytes: number, totalBytes: number) => void },
+): Promise<ScrubOutcome> {
+  const worker = new Worker(new URL("./scrub_worker.ts", import.meta.url), { type: "module", name: "scrub" });
+  return new Promise<ScrubOutcome>((resolve, reject) => {
+    const cancelled = () => reject(new VarveError("cancelled", "scrub: it was cancelled"));
+    if (options.signal.aborted) return cancelled();
+    options.signal.addEventListener("abort", cancelled);
+    worker.onmessage = ({ data }: MessageEvent<ScrubMessage>) => {
+      if (data.kind === "progress") options.onProgress(data.doneBytes, data.totalBytes);
+      else if (data.kind === "done") resolve(data.outcome);
+      else reject(VarveError.fromMessage(data.error));
+    };
+    worker.onerror = (event) => {
+      event.preventDefault();
+      reject(new VarveError("io", `scrub: the worker ended: ${event.message}`));
     };
     worker.postMessage(order);
   }).finally(() => worker.terminate());

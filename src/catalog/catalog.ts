@@ -181,6 +181,23 @@ export class Catalog {
     ).run(keep);
   }
 
+  /** Keeps what the newest scrub of a volume found, as JSON. */
+  putScrub(volumeId: string, finishedUs: number, result: string): void {
+    this.#database.prepare(
+      "INSERT INTO scrubs VALUES (?, ?, ?) " +
+        "ON CONFLICT DO UPDATE SET finished_us = excluded.finished_us, result = excluded.result",
+    ).run(volumeId, finishedUs, result);
+  }
+
+  /** The last scrub of every volume that had one. */
+  scrubs(): { volumeId: string; finishedUs: number; result: string }[] {
+    return this.#database.prepare("SELECT * FROM scrubs").all().map((row) => ({
+      volumeId: String(row["volume_id"]),
+      finishedUs: Number(row["finished_us"]),
+      result: String(row["result"]),
+    }));
+  }
+
   /** Adds a token; only the hash of its secret is kept. */
   addToken(token: TokenRow, secretSha256: string): void {
     this.#database.prepare("INSERT INTO tokens VALUES (?, ?, ?, ?, ?)").run(

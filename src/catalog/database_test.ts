@@ -199,3 +199,23 @@ Deno.test("Catalog keeps volumes, marks, jobs, tokens and audit lines over a res
     again.close();
   });
 });
+
+Deno.test("Catalog keeps the last scrub of a volume until the volume is removed", () => {
+  inFolder((directory) => {
+    const place = path.join(directory, "catalog.sqlite");
+    const catalog = new Catalog(place);
+    catalog.addVolume(VOLUME);
+    catalog.putScrub(VOLUME.id, 5, "{}");
+    catalog.putScrub(VOLUME.id, 7, '{"damagedPlaces":1}');
+    catalog.close();
+    const again = new Catalog(place);
+    assert.deepEqual(again.scrubs(), [{
+      volumeId: VOLUME.id,
+      finishedUs: 7,
+      result: '{"damagedPlaces":1}',
+    }]);
+    again.removeVolume(VOLUME.id);
+    assert.deepEqual(again.scrubs(), []);
+    again.close();
+  });
+});

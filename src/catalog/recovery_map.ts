@@ -304,20 +304,20 @@ export class RecoveryMap {
       const versions = Number(row["kind"]) === BASELINE ? history.baseline : history.deltas;
       unpackExtents(blobOf(row["packed"]), (extent) => versions.push(extent));
     }
+    history.wideHoles.push(...this.wideHoles(region));
+    return history;
+  }
+
+  /** Sequences of the holes over a whole region, ascending. */
+  wideHoles(region: number): number[] {
+    const seqs: number[] = [];
     let node = region;
     for (let level = 0; level < LEVELS; level++) {
-      for (
-        const row of this.statement("SELECT seq FROM wide_holes WHERE level = ? AND node = ?").all(
-          level,
-          node,
-        )
-      ) {
-        history.wideHoles.push(Number(row["seq"]));
-      }
+      const rows = this.statement("SELECT seq FROM wide_holes WHERE level = ? AND node = ?").all(level, node);
+      for (const row of rows) seqs.push(Number(row["seq"]));
       node = Math.floor(node / FANOUT);
     }
-    history.wideHoles.sort((a, b) => a - b);
-    return history;
+    return seqs.sort((a, b) => a - b);
   }
 
   /** Replaces every version of a region. To be called within a transaction. */

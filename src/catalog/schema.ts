@@ -51,4 +51,12 @@ export const CATALOG_MIGRATIONS: readonly string[] = [
     details TEXT NOT NULL
   ) STRICT;
   `,
+  `
+  -- The last finished scrub of each volume; result: what it found, as HTTP shows it, JSON.
+  CREATE TABLE scrubs (
+    volume_id TEXT PRIMARY KEY REFERENCES volumes (id) ON DELETE CASCADE,
+    finished_us INTEGER NOT NULL,
+    result TEXT NOT NULL
+  ) STRICT;
+  `,
 ];

@@ -164,6 +164,11 @@ export class SegmentReader {
     );
   }
 
+  /** The open file of a segment, for those who prove its bytes by themselves; to be asked for anew after each wait. */
+  file(segment: number): DiskFile {
+    return this.#open(segment);
+  }
+
   /** The header of a segment, or `undefined` when it is torn. */
   header(segment: number): SegmentHeader | undefined {
     const bytes = new Uint8Array(SEGMENT_HEADER_BYTES);

@@ -19,6 +19,7 @@ import { registerFiles } from "./routes/files.ts";
 import { registerJobs } from "./routes/jobs.ts";
 import { registerPoints } from "./routes/points.ts";
 import { registerRetention } from "./routes/retention.ts";
+import { registerScrub } from "./routes/scrub.ts";
 import { registerTokens } from "./routes/tokens.ts";
 import { registerVolumes } from "./routes/volumes.ts";
 
@@ -66,6 +67,7 @@ export function createApi(engine: Engine, options: ApiOptions = {}): ApiApp {
   registerVolumes(app, engine);
   registerPoints(app, engine);
   registerRetention(app, engine);
+  registerScrub(app, engine);
   registerFiles(app, engine, closing);
   registerJobs(app, engine, closing);
   registerTokens(app, engine);

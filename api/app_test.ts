@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { ERROR_CODES, VarveError } from "../src/base/errors.ts";
-import { MOTD, NOW } from "./testing/fake_engine.ts";
+import { fakeScrub, MOTD, NOW } from "./testing/fake_engine.ts";
 import { Harness } from "./testing/harness.ts";
 
 const { test } = Deno;
@@ -156,6 +156,22 @@ test("a recovery is a job that is shown, listed and cancelled", async () => {
 test("a prune is a job", async () => {
   const answer = await new Harness().call("POST", "/v1/volumes/db/prune");
   assert.deepEqual([answer.status, answer.headers.get("location")], [202, "/v1/jobs/j1"]);
+});
+
+test("a scrub is a job, and what the last one found can be asked for", async () => {
+  const api = new Harness();
+  const none = await api.call("GET", "/v1/volumes/db/scrub");
+  assert.deepEqual([none.status, none.body.code], [404, "not-found"]);
+  const answer = await api.call("POST", "/v1/volumes/db/scrub");
+  assert.deepEqual([answer.status, answer.headers.get("location")], [202, "/v1/jobs/j1"]);
+  assert.deepEqual([answer.body.kind, api.engine.scrubAsked], ["scrub", {}]);
+  await api.call("POST", "/v1/volumes/db/scrub", { body: { rateBytes: 1000 } });
+  assert.deepEqual(api.engine.scrubAsked, { rateBytes: 1000 });
+  const wrong = await api.call("POST", "/v1/volumes/db/scrub", { body: { rateBytes: 0 } });
+  assert.deepEqual([wrong.status, wrong.body.field], [400, "rateBytes"]);
+  api.engine.finishScrub("db", fakeScrub());
+  assert.deepEqual((await api.call("GET", "/v1/volumes/db/scrub")).body, fakeScrub());
+  assert.equal((await api.call("GET", "/v1/volumes/db")).body.scrub.damagedPlaces, 2);
 });
 
 test("tokens are made with their secret, listed without it, and revoked", async () => {

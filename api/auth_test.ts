@@ -21,6 +21,8 @@ const NEEDED: Record<string, TokenScope | undefined> = {
   "PUT /v1/volumes/{volume}/retention": "admin",
   "POST /v1/volumes/{volume}/retention/preview": "read",
   "POST /v1/volumes/{volume}/prune": "admin",
+  "POST /v1/volumes/{volume}/scrub": "operate",
+  "GET /v1/volumes/{volume}/scrub": "read",
   "GET /v1/volumes/{volume}/resolve": "read",
   "GET /v1/volumes/{volume}/files": "read",
   "GET /v1/volumes/{volume}/files/content": "read",

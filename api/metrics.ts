@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { StatusInfo, VolumeInfo, VolumeState } from "../src/engine.ts";
+import type { ScrubSummary, StatusInfo, VolumeInfo, VolumeState } from "../src/engine.ts";
 
 /** Content type of {@linkcode renderMetrics}. */
 export const METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8";
@@ -17,6 +17,10 @@ export function renderMetrics(status: StatusInfo, ready: boolean): string {
   const one = (value: number): Sample[] => [[{}, value]];
   const each = (value: (volume: VolumeInfo) => number): Sample[] =>
     status.volumes.map((volume) => [{ volume: volume.name }, value(volume)]);
+  const scrubbed = (value: (scrub: ScrubSummary) => number): Sample[] =>
+    status.volumes.flatMap(({ name, scrub }) =>
+      scrub === undefined ? [] : [[{ volume: name }, value(scrub)] as const]
+    );
   return [
     gauge("varve_info", "Version of Varve, as a label.", [[{ version: status.version }, 1]]),
     gauge("varve_ready", "Whether the appliance can serve now.", one(Number(ready))),
@@ -66,6 +70,21 @@ export function renderMetrics(status: StatusInfo, ready: boolean): string {
       "varve_volume_baseline_missing_bytes",
       "Bytes of an adopted disk that have no independent copy yet.",
       each((v) => v.baseline.complete ? 0 : v.baseline.totalBytes - v.baseline.doneBytes),
+    ),
+    gauge(
+      "varve_volume_scrub_damaged_places",
+      "Damaged places that the last scrub found.",
+      scrubbed((v) => v.damagedPlaces),
+    ),
+    gauge(
+      "varve_volume_scrub_damaged_points",
+      "Points that the last scrub found damaged.",
+      scrubbed((v) => v.damagedPoints),
+    ),
+    gauge(
+      "varve_volume_scrub_finished_seconds",
+      "When the last scrub finished, in Unix time.",
+      scrubbed((v) => seconds(v.finishedAt)),
     ),
   ].join("");
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { METRICS_TYPE, renderMetrics } from "./metrics.ts";
-import { FakeEngine } from "./testing/fake_engine.ts";
+import { FakeEngine, fakeScrub } from "./testing/fake_engine.ts";
 import { Harness } from "./testing/harness.ts";
 
 const { test } = Deno;
@@ -27,6 +27,16 @@ test("a volume's figures carry its name, and its state is one of three", () => {
   assert.match(text, /^varve_volume_state\{volume="db",state="ready"\} 1$/m);
   assert.match(text, /^varve_volume_state\{volume="db",state="failed"\} 0$/m);
   assert.match(text, /^varve_volume_window_end_seconds\{volume="db"\} 1795342500$/m);
+});
+
+test("the last scrub's figures are there once a volume had one", () => {
+  const engine = new FakeEngine();
+  assert.doesNotMatch(renderMetrics(engine.status(), true), /^varve_volume_scrub/m);
+  engine.finishScrub("db", fakeScrub());
+  const text = renderMetrics(engine.status(), true);
+  assert.match(text, /^varve_volume_scrub_damaged_places\{volume="db"\} 2$/m);
+  assert.match(text, /^varve_volume_scrub_damaged_points\{volume="db"\} 1$/m);
+  assert.match(text, /^varve_volume_scrub_finished_seconds\{volume="db"\} 1795342500$/m);
 });
 
 test("readiness and a missing mount are figures too", () => {

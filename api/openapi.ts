@@ -32,6 +32,7 @@ const TAGS = [
   { name: "volumes", description: "Protected block devices" },
   { name: "points", description: "Moments: points, marks, times" },
   { name: "retention", description: "How long history is kept" },
+  { name: "scrub", description: "Whether the stored history is whole" },
   { name: "files", description: "Files of the past" },
   { name: "jobs", description: "Recoveries and other long work" },
   { name: "tokens", description: "Who may use the API over TCP" },

@@ -118,6 +118,12 @@ export const VolumeSchema = z.object({
   counts: z.object({ marks: z.int(), segments: z.int(), connections: z.int() }),
   indexedSeq: z.int(),
   durableSeq: z.int(),
+  scrub: z.object({
+    finishedAt: instant(),
+    checkedBytes: bytes(),
+    damagedPlaces: z.int(),
+    damagedPoints: z.int(),
+  }).optional().openapi({ description: "What the last finished scrub found." }),
 }).openapi("Volume");
 
 /** Every volume. */
@@ -148,7 +154,7 @@ export const StatusSchema = z.object({
 /** Long work. */
 export const JobSchema = z.object({
   id: z.string(),
-  kind: z.enum(["recovery", "prune"]),
+  kind: z.enum(["recovery", "prune", "scrub"]),
   volume: z.string(),
   state: JobStateSchema,
   progress: z.object({ doneBytes: bytes(), totalBytes: bytes() }),
@@ -168,6 +174,36 @@ export const PrunePreviewSchema = z.object({
   bytesFreed: bytes(),
   window: WindowSchema,
 }).openapi("PrunePreview");
+
+/** What a scrub found. */
+export const ScrubSchema = z.object({
+  startedAt: instant(),
+  finishedAt: instant(),
+  checkedBytes: bytes(),
+  damagedPlaces: z.int().openapi({ description: "All of them, listed or not." }),
+  places: z.array(z.object({
+    segment: z.int().optional(),
+    file: z.string().openapi({ example: "segments/000000000007.seg" }),
+    offset: bytes().optional(),
+    length: bytes(),
+    seq: z.int().optional(),
+    blocks: z.int().openapi({
+      description: "Versions of blocks that kept moments see and that cannot be read.",
+    }),
+    harmless: z.boolean().openapi({ description: "No kept moment sees anything of it." }),
+    problem: z.string(),
+  })),
+  damagedSeqs: z.array(z.object({ fromSeq: z.int(), toSeq: z.int() })).openapi({
+    description: "Spans of moments that cannot be read in full, both ends included.",
+  }),
+  spansJoined: z.boolean().openapi({
+    description: "Whether spans were too many to tell apart, so that they hold whole moments too.",
+  }),
+  damagedPoints: z.int().openapi({ description: "All of them, listed or not." }),
+  points: z.array(PointSchema),
+  newestDamaged: z.boolean(),
+  hint: z.string().optional(),
+}).openapi("Scrub");
 
 const FileSchema = z.object({
   name: z.string(),
@@ -258,6 +294,13 @@ export const RetentionSchema = strict({
   maxBytes: size().optional(),
   grace: duration().optional(),
 }).openapi("Retention");
+
+/** Body of `POST …/scrub`, which may be left out. */
+export const NewScrubSchema = strict({
+  rateBytes: size().optional().openapi({
+    description: "Bytes a second at most; left out: as fast as it goes.",
+  }),
+}).openapi("NewScrub");
 
 /** Body of `POST …/recoveries`. */
 export const NewRecoverySchema = strict({

@@ -6,6 +6,7 @@
 import { z } from "zod";
 import { parseListenAddress } from "../api/mod.ts";
 import { VarveError } from "../src/base/errors.ts";
+import { parseDuration } from "../src/base/units.ts";
 
 /** Everything the composition root needs to know. */
 export interface ServeConfig {
@@ -19,6 +20,8 @@ export interface ServeConfig {
   api: string[];
   /** Bytes a second at which adopted disks are copied. */
   baselineRate: number;
+  /** How old a volume's last scrub gets before it is scrubbed again, and how many bytes a second; `false` for never. */
+  scrub: { every: string; rateBytes: number } | false;
 }
 
 /** What a fresh machine starts with. */
@@ -28,12 +31,16 @@ export const DEFAULT_CONFIG: ServeConfig = {
   nbd: ["unix:/run/varve/nbd.sock"],
   api: ["unix:/run/varve/api.sock", "127.0.0.1:8460"],
   baselineRate: 128 * 1024 * 1024,
+  scrub: { every: "7d", rateBytes: 64 * 1024 * 1024 },
 };
 
 const KEYS = Object.keys(DEFAULT_CONFIG).join(", ");
 const PATH_RULE = "must be an absolute path";
 const RATE_RULE = "must be a number of bytes above 0";
 const LISTEN_RULE = "must be unix:/path or HOST:PORT";
+
+const DURATION_RULE = "must be a duration such as 7d";
+const SCRUB_RULE = 'must be false, or such as {every: "7d", rateBytes: 67108864}';
 
 const path = () => z.string({ error: PATH_RULE }).regex(/^\/[^\0]*$/, PATH_RULE);
 const listen = () =>
@@ -47,6 +54,18 @@ const ConfigSchema = z.strictObject({
   nbd: listen(),
   api: listen(),
   baselineRate: z.int({ error: RATE_RULE }).positive(RATE_RULE),
+  scrub: z.union([
+    z.strictObject({
+      every: z.string({ error: DURATION_RULE }).refine(isDuration, DURATION_RULE).default("7d"),
+      rateBytes: z.int({ error: RATE_RULE }).positive(RATE_RULE).default(64 * 1024 * 1024),
+    }, {
+      error: (issue) =>
+        issue.code === "unrecognized_keys"
+          ? "is not a key of scrub; known are: every, rateBytes"
+          : SCRUB_RULE,
+    }),
+    z.literal(false),
+  ], { error: SCRUB_RULE }),
 }, {
   error: (issue) =>
     issue.code === "unrecognized_keys" ? `is not a key; known are: ${KEYS}` : "must be an object",
@@ -80,6 +99,14 @@ function check<S extends z.ZodType>(value: unknown, schema: S, source: string): 
     return fields.map((field) => `${field} ${issue.message}`);
   });
   throw new VarveError("invalid", `Reading ${source}: ${faults.join("; ")}`);
+}
+
+function isDuration(text: string): boolean {
+  try {
+    return parseDuration(text) > 0;
+  } catch {
+    return false;
+  }
 }
 
 function isListenAddress(text: string): boolean {

@@ -18,8 +18,24 @@ test("the file beats the defaults, and flags beat the file", () => {
     nbd: ["127.0.0.1:10809"],
     api: DEFAULT_CONFIG.api,
     baselineRate: DEFAULT_CONFIG.baselineRate,
+    scrub: DEFAULT_CONFIG.scrub,
   });
   assert.equal(makeConfig({ mount: "/m" }, told).mount, "/m");
+});
+
+test("scrubs by themselves are set in parts, or switched off", () => {
+  assert.deepEqual(makeConfig({}, file({ scrub: { every: "1d" } })).scrub, {
+    every: "1d",
+    rateBytes: 64 * 1024 * 1024,
+  });
+  assert.equal(makeConfig({}, file({ scrub: false })).scrub, false);
+  const wrong: [scrub: unknown, told: RegExp][] = [
+    [true, /scrub must be false, or such as \{every/],
+    [{ every: "often" }, /scrub\.every must be a duration such as 7d/],
+    [{ rateBytes: 0 }, /scrub\.rateBytes must be a number of bytes above 0/],
+    [{ rate: 1 }, /rate is not a key of scrub; known are: every, rateBytes/],
+  ];
+  for (const [scrub, told] of wrong) assert.throws(() => makeConfig({}, file({ scrub })), told);
 });
 
 test("every fault of a file is told at once", () => {

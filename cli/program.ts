@@ -15,6 +15,7 @@ import { facts, printable } from "./output.ts";
 import { addPoints } from "./points.ts";
 import { addRecover } from "./recover.ts";
 import { addRetention } from "./retention.ts";
+import { addScrub } from "./scrub.ts";
 import { addServe } from "./serve_command.ts";
 import { addStatus } from "./status.ts";
 import type { Terminal } from "./terminal.ts";
@@ -56,6 +57,7 @@ function buildProgram(terminal: Terminal): Command {
   addCat(program, terminal);
   addRecover(program, terminal);
   addRetention(program, terminal);
+  addScrub(program, terminal);
   addToken(program, terminal);
   return program;
 }

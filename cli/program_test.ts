@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { serveApi } from "../api/mod.ts";
-import { FakeEngine, MOTD } from "../api/testing/fake_engine.ts";
+import { cleanScrub, FakeEngine, fakeScrub, MOTD } from "../api/testing/fake_engine.ts";
 import { VarveError } from "../src/base/errors.ts";
+import type { JobInfo, ScrubResult } from "../src/engine.ts";
 import { run } from "./program.ts";
 import type { Terminal } from "./terminal.ts";
 
@@ -241,6 +242,53 @@ test("varve retention prune waits for its job", async () => {
   assert.match(scene.out, /^Dropped 1 point /);
 });
 
+test("varve scrub says that all is whole, or shows the damage and fails", async () => {
+  await using scene = await new Scene().start();
+  const end = async (job: string, scrub: ScrubResult) => {
+    await until(() => scene.engine.watchers.get(job)?.size === 1);
+    scene.engine.changeJob(job, { state: "succeeded", result: { ...scrub } });
+  };
+  const clean = scene.run("scrub", "db", "--rate", "10M");
+  await end("j1", cleanScrub());
+  assert.equal(await clean, 0);
+  assert.equal(scene.out, "db: 11.8 MiB checked, no damage\n");
+  assert.deepEqual(scene.engine.scrubAsked, { rateBytes: 10 * 1024 * 1024 });
+
+  const damaged = scene.run("scrub", "db");
+  await end("j2", fakeScrub());
+  assert.equal(await damaged, 1);
+  assert.match(scene.out, /^db: 11\.8 MiB checked, 2 damaged places$/m);
+  assert.match(scene.out, /^segments\/000000000007\.seg +4196 +4096 +12 +1 +the checksum of a block does/m);
+  assert.match(scene.out, /\(no kept moment sees it\)$/m);
+  assert.match(scene.out, /^2026-11-22T10:15:00\.000000Z +40 +mark +before$/m);
+  assert.equal(
+    scene.err,
+    "varve: scrub: db has 2 damaged places and 1 damaged point\nWrite those blocks again.\n",
+  );
+});
+
+test("varve scrub without a volume scrubs them all, and --json prints the jobs", async () => {
+  await using scene = await new Scene().start();
+  await scene.print("volume", "create", "mail", "--size", "1M");
+  const both = scene.run("scrub", "--json");
+  for (const [job, result] of [["j1", cleanScrub()], ["j2", fakeScrub()]] as const) {
+    await until(() => scene.engine.watchers.get(job)?.size === 1);
+    scene.engine.changeJob(job, { state: "succeeded", result: { ...result } });
+  }
+  assert.equal(await both, 1);
+  const { jobs } = JSON.parse(scene.out);
+  assert.deepEqual(jobs.map((job: JobInfo) => [job.volume, job.result?.["damagedPlaces"]]), [["db", 0], [
+    "mail",
+    2,
+  ]]);
+  assert.equal(JSON.parse(scene.err).code, "damaged");
+  scene.engine.finishScrub("db", fakeScrub());
+  assert.match(
+    await scene.print("volume", "show", "db"),
+    /^scrubbed +2026-11-22T10:15:00\.000000Z: 2 damaged places, 1 damaged point$/m,
+  );
+});
+
 test("varve token makes, lists and revokes", async () => {
   await using scene = await new Scene().start();
   const made = await scene.print("token", "create", "backup", "--scope", "read", "--scope", "operate");
@@ -347,6 +395,7 @@ test("--help and --version go to standard output and exit 0", async () => {
     ...["serve", "status", "mark", "points", "ls", "cat", "recover"].map((name) => [name]),
     ...["create", "adopt", "list", "show", "delete"].map((name) => ["volume", name]),
     ...["get", "set", "preview", "prune"].map((name) => ["retention", name]),
+    ["scrub"],
     ...["create", "list", "revoke"].map((name) => ["token", name]),
   ];
   for (const command of commands) {

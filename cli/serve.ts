@@ -10,6 +10,7 @@ import { configure, dispose, getLogger, getTextFormatter } from "@logtape/logtap
 import { serveApi } from "../api/mod.ts";
 import { type MountedTree, mountTree } from "../fuse/mod.ts";
 import { type Appliance, openAppliance } from "../src/appliance.ts";
+import { parseDuration } from "../src/base/units.ts";
 import { NbdServer } from "../src/nbd/mod.ts";
 import type { ServeConfig } from "./config.ts";
 import type { Place } from "./serve_command.ts";
@@ -27,6 +28,9 @@ export async function serve(config: ServeConfig, onReady: (place: Place) => void
   const appliance = await openAppliance({
     dataPath: config.data,
     baselineBytesPerSecond: config.baselineRate,
+    scrub: config.scrub === false
+      ? { everyMs: false }
+      : { everyMs: parseDuration(config.scrub.every), rateBytes: config.scrub.rateBytes },
   });
   parts.defer(() => appliance.close());
 

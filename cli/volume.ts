@@ -6,7 +6,7 @@
 import type { Command } from "commander";
 import { resolve } from "node:path";
 import { formatSize } from "../src/base/units.ts";
-import type { CreateVolumeRequest, VolumeInfo } from "../src/engine.ts";
+import type { CreateVolumeRequest, ScrubSummary, VolumeInfo } from "../src/engine.ts";
 import type { ApiClient } from "./client.ts";
 import {
   clientCommand,
@@ -134,7 +134,7 @@ function right(heading: string): { heading: string; align: "right" } {
 }
 
 function volumeText(volume: VolumeInfo): string {
-  const { window, baseline, counts, primary } = volume;
+  const { window, baseline, counts, primary, scrub } = volume;
   return facts([
     ["name", volume.name],
     ["id", volume.id],
@@ -152,8 +152,15 @@ function volumeText(volume: VolumeInfo): string {
     ],
     ["history", `${formatSize(volume.historyBytes)} in ${count(counts.segments, "segment")}`],
     ["marks", String(counts.marks)],
+    ["scrubbed", scrub === undefined ? "not yet" : scrubbedText(scrub)],
     ["connections", String(counts.connections)],
     ["durable to", `seq:${volume.durableSeq}`],
     ["indexed to", `seq:${volume.indexedSeq}`],
   ]);
+}
+
+function scrubbedText({ finishedAt, damagedPlaces, damagedPoints }: ScrubSummary): string {
+  return damagedPlaces === 0
+    ? `${finishedAt}, no damage`
+    : `${finishedAt}: ${count(damagedPlaces, "damaged place")}, ${count(damagedPoints, "damaged point")}`;
 }

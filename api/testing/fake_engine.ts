@@ -22,6 +22,7 @@ import type {
   PruneResult,
   RecoveryRequest,
   RetentionPolicy,
+  ScrubResult,
   StatusInfo,
   TokenInfo,
   TokenScope,
@@ -58,6 +59,10 @@ export class FakeEngine implements Engine {
   nextFailure: unknown;
   /** Whether the body of the last file was cancelled before its end. */
   bodyCancelled = false;
+  /** Last scrubs by volume. */
+  scrubs: Map<string, ScrubResult> = new Map();
+  /** What `startScrub` was asked for last. */
+  scrubAsked: { rateBytes?: number } | undefined;
   /** What `listPoints` was asked for last. */
   pointsAsked: Parameters<Engine["listPoints"]>[1] | undefined;
 
@@ -181,6 +186,25 @@ export class FakeEngine implements Engine {
   startPrune(volume: string): JobInfo {
     this.getVolume(volume);
     return this.#startJob("prune", volume);
+  }
+
+  startScrub(volume: string, options: { rateBytes?: number }): JobInfo {
+    this.getVolume(volume);
+    this.scrubAsked = options;
+    return this.#startJob("scrub", volume);
+  }
+
+  lastScrub(volume: string): ScrubResult {
+    this.getVolume(volume);
+    return found(this.scrubs.get(volume), `a scrub of ${volume}`);
+  }
+
+  /** Keeps what a scrub found, as the engine does at its end. */
+  finishScrub(volume: string, result: ScrubResult): void {
+    this.scrubs.set(volume, result);
+    const { finishedAt, checkedBytes, damagedPlaces, damagedPoints } = result;
+    const scrub = { finishedAt, checkedBytes, damagedPlaces, damagedPoints };
+    this.volumes.set(volume, { ...this.getVolume(volume), scrub });
   }
 
   async listFiles(volume: string, at: string, path: string): Promise<FileListing> {
@@ -307,6 +331,57 @@ function fakeVolume(name: string, sizeBytes: number): VolumeInfo {
     counts: { marks: 0, segments: 1, connections: 2 },
     indexedSeq: 30,
     durableSeq: 38,
+  };
+}
+
+/** What a scrub of a history with damage finds. */
+export function fakeScrub(): ScrubResult {
+  return {
+    startedAt: CREATED.time,
+    finishedAt: NOW.time,
+    checkedBytes: 12_345_678,
+    damagedPlaces: 2,
+    places: [
+      {
+        segment: 7,
+        file: "segments/000000000007.seg",
+        offset: 4196,
+        length: 4096,
+        seq: 12,
+        blocks: 1,
+        harmless: false,
+        problem: "the checksum of a block does not match",
+      },
+      {
+        segment: 7,
+        file: "segments/000000000007.seg",
+        offset: 9000,
+        length: 64,
+        blocks: 0,
+        harmless: true,
+        problem: "the checksum of a record's header does not match",
+      },
+    ],
+    damagedSeqs: [{ fromSeq: 12, toSeq: 40 }],
+    spansJoined: false,
+    damagedPoints: 1,
+    points: [{ ...NOW, kind: "mark", name: "before", pinned: false }],
+    newestDamaged: true,
+    hint: "Write those blocks again.",
+  };
+}
+
+/** What a scrub of a whole history finds. */
+export function cleanScrub(): ScrubResult {
+  const { hint: _, ...scrub } = fakeScrub();
+  return {
+    ...scrub,
+    damagedPlaces: 0,
+    places: [],
+    damagedSeqs: [],
+    damagedPoints: 0,
+    points: [],
+    newestDamaged: false,
   };
 }
 

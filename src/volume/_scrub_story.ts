@@ -109,7 +109,11 @@ export class Story {
   }
 
   /** Reads every block of every moment: the sequences of which something cannot be read. Nothing may be read wrong. */
-  async failing(message: string, seqs = this.past.keys()): Promise<Set<number>> {
+  async failing(
+    message: string,
+    seqs: Iterable<number> = this.past.keys(),
+    codes: readonly string[] = ["damaged"],
+  ): Promise<Set<number>> {
     const { volume } = this.test;
     const failing = new Set<number>();
     volume.forgetRegions();
@@ -120,7 +124,7 @@ export class Story {
         try {
           view.read(block * BLOCK_BYTES, found);
         } catch (thrown) {
-          assert(thrown instanceof VarveError && thrown.code === "damaged", `${message}: ${thrown}`);
+          assert(thrown instanceof VarveError && codes.includes(thrown.code), `${message}: ${thrown}`);
           failing.add(seq);
           continue;
         }

@@ -35,7 +35,7 @@ Deno.test("a flipped byte in a packed row of the map: its look-ups throw, and sc
     write.run(wrong, row["id"] ?? null);
     const outcome = await story.scrub();
     const message = `byte ${at} of row ${row["id"]}, kind ${row["kind"]}`;
-    const failing = await story.failing(message, seqs.values());
+    const failing = await story.failing(message, seqs);
     assert(failing.size > 0, message);
     const told = seqsOf(outcome);
     assert.deepEqual(seqs.filter((seq) => told.has(seq)), [...failing], message);
@@ -142,7 +142,7 @@ Deno.test("after a prune, damage that no kept moment sees is harmless", async ()
       const message = `seed ${seed}, byte ${offset} of segment ${segment} after a prune`;
       story.flip(segment, offset, 1);
       const outcome = await story.scrub();
-      const failing = await story.failing(message, kept.values());
+      const failing = await story.failing(message, kept);
       const told = seqsOf(outcome);
       assert.deepEqual(kept.filter((seq) => told.has(seq)), [...failing], message);
       assert.equal(outcome.damagedPlaces, 1, message);
@@ -175,7 +175,7 @@ Deno.test("findings beyond a number are counted and not listed, and the moments 
   const outcome = await story.scrub();
   assert.deepEqual([outcome.damagedPlaces, outcome.places.length], [1100, 1000]);
   const seqs = [0, 1, 500, 1099, 1100, 1118, 1119, 1120, 1121, 1200];
-  const failing = await story.failing("many", seqs.values());
+  const failing = await story.failing("many", seqs);
   const told = seqsOf(outcome);
   assert.deepEqual(seqs.filter((seq) => told.has(seq)), [...failing]);
 });

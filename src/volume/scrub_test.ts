@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { VarveError } from "../base/errors.ts";
 import { isText, RECORD_HEADER_BYTES, recordBytes, segmentFileName } from "../journal/mod.ts";
 import { assertTrue, begin, SMALL, type Story, WIDE } from "./_scrub_story.ts";
 
@@ -118,4 +119,47 @@ Deno.test("a segment that no list names is missed by what the map refers to", as
   const outcome = await story.scrub();
   assertTrue(story, outcome, await story.failing("unlisted"), "unlisted");
   assert(outcome.damagedPlaces > 0 && outcome.places.every((place) => place.segment === segment));
+});
+
+Deno.test("bytes that storage will not give: what needs them fails, and scrub goes on behind them", async () => {
+  for (let seed = 1; seed <= 6; seed++) {
+    const { test, story } = await begin(seed, SMALL);
+    await using _ = test;
+    await story.tell(60);
+    await test.volume.live.sync();
+    await test.volume.settle();
+    const segments = story.segments();
+    const { segment, bytes } = segments[story.random.below(segments.length)] ?? { segment: 1, bytes: 0 };
+    const from = story.random.below(bytes);
+    const end = Math.min(bytes, from + 1 + story.random.below(20_000));
+    // As a damaged frame of a compressed segment, or a bad sector of a disk, would.
+    const code = seed % 2 === 0 ? "damaged" : "io";
+    const open = test.disk.open.bind(test.disk);
+    test.disk.open = (place, options) => {
+      const file = open(place, options);
+      if (place !== story.place(segment)) return file;
+      const read = file.read.bind(file);
+      file.read = (offset, target) => {
+        if (offset < end && offset + target.length > from) throw new VarveError(code, "read: a bad place");
+        return read(offset, target);
+      };
+      return file;
+    };
+    test.volume.segments.forget(segment);
+    const message = `seed ${seed}: bytes ${from} to ${end} of ${bytes} of segment ${segment}`;
+    const failing = await story.failing(message, undefined, ["damaged", "io"]);
+    const outcome = await story.scrub();
+    assertTrue(story, outcome, failing, message);
+    assert(
+      outcome.places.every((place) => place.segment === segment && place.problem.includes("a bad place")),
+    );
+    for (const offset of [from, end - 1]) {
+      assert(
+        outcome.places.some((place) =>
+          (place.offset ?? 0) <= offset && offset < (place.offset ?? 0) + place.length
+        ),
+        `${message}: ${JSON.stringify(outcome.places)}`,
+      );
+    }
+  }
 });

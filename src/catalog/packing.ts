@@ -112,7 +112,8 @@ class Unpacker {
   chunk(): Unpacker {
     const length = this.unsigned();
     const from = this.#at + CHECKSUM_BYTES;
-    if (from + length > this.#bytes.length) throw damaged();
+    // A body has its count at least. Zeroes, as a lost page leaves them, would else pass for empty chunks: their sum is 0.
+    if (length === 0 || from + length > this.#bytes.length) throw damaged();
     const body = this.#bytes.subarray(from, from + length);
     const view = new DataView(this.#bytes.buffer, this.#bytes.byteOffset + this.#at, CHECKSUM_BYTES);
     if (view.getUint32(0, true) !== crc32(body)) throw damaged();

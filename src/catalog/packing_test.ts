@@ -75,3 +75,21 @@ Deno.test("packed moments come back as they were, appended to one another as wel
     assert.deepEqual(unpackMoments(joined(packMoments(first), packMoments(second))), [...first, ...second]);
   }));
 });
+
+Deno.test("a blob with a changed byte or a stretch of zeroes is damaged, never shorter", () => {
+  const moments = (from: number) =>
+    Array.from({ length: 20 }, (_, i): PackedMoment => ({ seq: from + i, timeUs: 5 * (from + i), kind: 1 }));
+  const blob = joined(joined(packMoments(moments(1)), packMoments(moments(21))), packMoments(moments(41)));
+  for (let from = 0; from < blob.length; from++) {
+    for (const bit of [1, 16, 128]) {
+      const changed = blob.slice();
+      changed[from] = (changed[from] ?? 0) ^ bit;
+      assert.throws(() => unpackMoments(changed), { code: "damaged" }, `bit ${bit} of byte ${from}`);
+    }
+    for (let end = from + 1; end <= blob.length; end++) {
+      const zeroed = blob.slice().fill(0, from, end);
+      if (zeroed.every((byte, i) => byte === blob[i])) continue;
+      assert.throws(() => unpackMoments(zeroed), { code: "damaged" }, `bytes ${from} to ${end}`);
+    }
+  }
+});

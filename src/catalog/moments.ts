@@ -6,8 +6,9 @@
  *
  * @module
  */
+import { VarveError } from "../base/errors.ts";
 import { blobOf, concatenate, type RecoveryMap } from "./recovery_map.ts";
-import { type PackedMoment, packMoments, unpackMoments } from "./packing.ts";
+import { MOMENT_KINDS, type PackedMoment, packMoments, unpackMoments } from "./packing.ts";
 
 /** A single moment kept below the horizon. */
 export interface KeptMoment extends PackedMoment {
@@ -72,14 +73,18 @@ export class Moments {
   oldest(): PackedMoment | undefined {
     const kept = this.#map.statement("SELECT seq, time_us, kind FROM kept ORDER BY seq LIMIT 1").get();
     if (kept !== undefined) return momentOf(kept);
-    const row = this.#map.statement("SELECT packed FROM moments ORDER BY first_seq LIMIT 1").get();
-    return row === undefined ? undefined : unpackMoments(blobOf(row["packed"]))[0];
+    const row = this.#map.statement(
+      "SELECT first_seq AS seq, first_us AS time_us, packed FROM moments ORDER BY first_seq LIMIT 1",
+    ).get();
+    return row === undefined ? undefined : endOfRow(row, (moments) => moments[0]);
   }
 
   /** Newest moment in the map. */
   newest(): PackedMoment | undefined {
-    const row = this.#map.statement("SELECT packed FROM moments ORDER BY first_seq DESC LIMIT 1").get();
-    return row === undefined ? undefined : unpackMoments(blobOf(row["packed"])).at(-1);
+    const row = this.#map.statement(
+      "SELECT last_seq AS seq, last_us AS time_us, packed FROM moments ORDER BY first_seq DESC LIMIT 1",
+    ).get();
+    return row === undefined ? undefined : endOfRow(row, (moments) => moments.at(-1));
   }
 
   /** The kept moment that shows the volume as it was at a time, if it is kept. */
@@ -197,4 +202,20 @@ export class Moments {
 
 function momentOf(row: Record<string, unknown>): PackedMoment {
   return { seq: Number(row["seq"]), timeUs: Number(row["time_us"]), kind: Number(row["kind"]) };
+}
+
+/**
+ * The moment at an end of a row. When the row is damaged its columns still tell which that is, so that the volume can be
+ * opened and listed, and its other moments found; of what kind it is they do not tell.
+ */
+function endOfRow(
+  row: Record<string, unknown>,
+  end: (moments: PackedMoment[]) => PackedMoment | undefined,
+): PackedMoment | undefined {
+  try {
+    return end(unpackMoments(blobOf(row["packed"])));
+  } catch (thrown) {
+    if (!(thrown instanceof VarveError) || thrown.code !== "damaged") throw thrown;
+    return momentOf({ ...row, kind: MOMENT_KINDS.change });
+  }
 }

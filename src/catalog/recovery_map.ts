@@ -224,8 +224,22 @@ export class RecoveryMap {
     if (since >= Math.max(KEYFRAME_ENTRIES_MIN, base / 2)) this.#addKeyframe(region, last.seq);
   }
 
+  /**
+   * Without a keyframe a region costs more to look up, and that is all. So one that cannot be made, because a row that
+   * it stands on is damaged, is put off: what is captured goes on being indexed.
+   */
   #addKeyframe(region: number, seq: number): void {
-    const state = this.resolveRegion(region, seq);
+    let state: PackedExtent[];
+    try {
+      state = this.resolveRegion(region, seq);
+    } catch (thrown) {
+      if (!(thrown instanceof VarveError) || thrown.code !== "damaged") throw thrown;
+      this.statement(
+        "UPDATE regions SET since = 0 WHERE region = ?1 AND kind = 0 AND seq = " +
+          "(SELECT max(seq) FROM regions WHERE region = ?1 AND kind = 0)",
+      ).run(region);
+      return;
+    }
     this.#insert(region, KEYFRAME, seq, seq, state.length, -1, 0, packExtents(state));
     this.statement("UPDATE regions SET since = -1 WHERE region = ? AND kind = 0 AND seq <= ? AND since >= 0")
       .run(

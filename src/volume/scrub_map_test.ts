@@ -57,6 +57,37 @@ Deno.test("a flipped byte in a packed row of the map: its look-ups throw, and sc
   assert.match(outcome.hint ?? "", /varve rebuild/);
 });
 
+Deno.test("damaged rows of the map keep nobody from writing, indexing, opening and reading the rest", async () => {
+  const { test, story } = await begin(7, WIDE);
+  await using _ = test;
+  await story.tell(60);
+  await test.volume.settle();
+  test.volume.map.database.exec("UPDATE regions SET packed = zeroblob(length(packed)) WHERE region = 0");
+  test.volume.map.database.exec("UPDATE moments SET packed = zeroblob(length(packed)) WHERE first_seq = 0");
+  const before = test.volume.lastSeq;
+  for (let round = 0; round < 3; round++) {
+    // More than a keyframe waits for, in each of two regions.
+    for (let i = 0; i < 1500; i++) story.write(i % 2 === 0 ? 0 : 9000, i + round);
+    await test.volume.settle();
+    await test.close();
+    await test.open();
+  }
+  assert.deepEqual(test.failures, []);
+  assert.equal(test.volume.moments.newest()?.seq, test.volume.lastSeq);
+  assert.equal(test.volume.moments.oldest()?.seq, 0);
+  assert.equal(test.volume.moments.atSeq(before + 4400).found?.seq, before + 4400);
+  const seqs = [0, 30, before, before + 100, before + 4500];
+  const failing = await story.failing("damaged rows", seqs);
+  assert.deepEqual([...failing], seqs.slice(failing.has(0) ? 0 : 1));
+  // The other regions are whole.
+  const view = await test.volume.view(before + 4500);
+  const found = new Uint8Array(4096);
+  view.read(9000 * 4096, found);
+  assert.deepEqual(found, story.past[before + 4500]?.get(9000));
+  const outcome = await story.scrub();
+  assert(outcome.places.length >= 2 && outcome.places.every((place) => place.file === "map.sqlite"));
+});
+
 Deno.test("a page of the map's file that SQLite cannot use is told", async () => {
   const { test, story } = await begin(6, SMALL);
   await using _ = test;

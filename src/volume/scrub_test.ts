@@ -163,3 +163,41 @@ Deno.test("bytes that storage will not give: what needs them fails, and scrub go
     }
   }
 });
+
+Deno.test("several damaged places at once: each is named, and the moments are exactly those that fail", async () => {
+  for (let seed = 11; seed <= 12; seed++) {
+    const { test, story } = await begin(seed, SMALL);
+    await using _ = test;
+    await story.tell(60);
+    await test.volume.live.sync();
+    await test.volume.settle();
+    const segments = story.segments();
+    for (let round = 0; round < 12; round++) {
+      const flips = Array.from({ length: 2 + story.random.below(6) }, () => {
+        const { segment, bytes } = segments[story.random.below(segments.length)] ?? { segment: 1, bytes: 64 };
+        return { segment, offset: story.random.below(bytes), mask: 1 << story.random.below(8) };
+      });
+      const message = `seed ${seed}, ${JSON.stringify(flips)}`;
+      for (const { segment, offset, mask } of flips) story.flip(segment, offset, mask);
+      const failing = await story.failing(message);
+      const outcome = await story.scrub();
+      assertTrue(story, outcome, failing, message);
+      assert(outcome.damagedPlaces > 0, message);
+      for (const place of outcome.places) {
+        assert(
+          flips.some(({ segment, offset }) =>
+            segment === place.segment && (place.offset ?? 0) <= offset &&
+            offset < (place.offset ?? 0) + place.length
+          ),
+          `${message}: ${JSON.stringify(place)}`,
+        );
+      }
+      assert.deepEqual(
+        new Set(outcome.places.map((place) => place.segment)),
+        new Set(flips.map(({ segment }) => segment)),
+        message,
+      );
+      for (const { segment, offset, mask } of flips) story.flip(segment, offset, mask);
+    }
+  }
+});

@@ -20,8 +20,8 @@ function telltales(story: Story, segment: number, bytes: number): number[] {
 
 for (
   const { name, shape, every, more } of [
-    { name: "small", shape: SMALL, every: 3, more: 20 },
-    { name: "wide", shape: WIDE, every: 8, more: 8 },
+    { name: "small", shape: SMALL, every: 4, more: 15 },
+    { name: "wide", shape: WIDE, every: 16, more: 5 },
   ]
 ) {
   Deno.test(`one flipped byte anywhere (${name}): never wrong data, and scrub tells what fails`, async () => {
@@ -172,7 +172,7 @@ Deno.test("several damaged places at once: each is named, and the moments are ex
     await test.volume.live.sync();
     await test.volume.settle();
     const segments = story.segments();
-    for (let round = 0; round < 12; round++) {
+    for (let round = 0; round < 6; round++) {
       const flips = Array.from({ length: 2 + story.random.below(6) }, () => {
         const { segment, bytes } = segments[story.random.below(segments.length)] ?? { segment: 1, bytes: 64 };
         return { segment, offset: story.random.below(bytes), mask: 1 << story.random.below(8) };

@@ -6,6 +6,7 @@
 import fs from "node:fs";
 import path from "node:path";
 import { Access } from "./access.ts";
+import { Background, type CompressionSettings } from "./background.ts";
 import { type Clock, systemClock } from "./base/clock.ts";
 import { VarveError } from "./base/errors.ts";
 import { type RandomSource, systemRandom } from "./base/random.ts";
@@ -64,6 +65,10 @@ export interface ApplianceOptions {
   readonly disk?: Disk;
   /** Bytes a second at which adopted disks are copied, each of them. Default: 128 MiB. */
   readonly baselineBytesPerSecond?: number;
+  /** Size at which a segment is finished, in bytes. Default 64 MiB. */
+  readonly segmentBytes?: number;
+  /** How finished segments are compressed. */
+  readonly compression?: CompressionSettings;
 }
 
 /** What the status tells of the parts around the engine. */
@@ -125,6 +130,7 @@ class LocalAppliance implements Appliance {
   readonly #volumes: Volumes;
   readonly #marks: Marks;
   readonly #history: History;
+  readonly #background: Background;
   /** Places that recoveries are writing to. */
   readonly #targets = new Set<string>();
   readonly #lock: DiskLock;
@@ -158,6 +164,7 @@ class LocalAppliance implements Appliance {
       access: this.#access,
       connections: (name) => exports.connections(name),
       baselineBytesPerSecond: options.baselineBytesPerSecond,
+      segmentBytes: options.segmentBytes,
     });
     this.#marks = new Marks(this.#volumes, this.#catalog, this.#access);
     this.#history = new History({
@@ -167,6 +174,13 @@ class LocalAppliance implements Appliance {
       clock: this.#clock,
       scheduler: this.#scheduler,
       zone: options.zone ?? Intl.DateTimeFormat().resolvedOptions().timeZone,
+    });
+    this.#background = new Background({
+      disk,
+      inWorker: options.disk === undefined,
+      scheduler: this.#scheduler,
+      volumes: () => this.#volumes.live(),
+      settings: options.compression ?? {},
     });
   }
 
@@ -413,6 +427,7 @@ class LocalAppliance implements Appliance {
 
   async close(): Promise<void> {
     await this.#jobs.close();
+    await this.#background.close();
     this.#history.close();
     await this.#volumes.close();
     this.#catalog.close();

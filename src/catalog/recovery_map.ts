@@ -288,10 +288,14 @@ export class RecoveryMap {
   }
 
   /** Regions that ever held data, ascending. */
-  usedRegions(): number[] {
-    return this.statement("SELECT DISTINCT region FROM regions ORDER BY region").all().map((row) =>
-      Number(row["region"])
-    );
+  *usedRegions(): Generator<number> {
+    for (
+      let region = this.nextUsedRegion(0);
+      region !== undefined;
+      region = this.nextUsedRegion(region + 1)
+    ) {
+      yield region;
+    }
   }
 
   /** Every version of a region that the map knows of. */

@@ -164,7 +164,7 @@ Deno.test("RecoveryMap keeps nothing for an empty volume and a few rows for a ho
   const blocks = 2 ** 40 / 4096;
   const map = new RecoveryMap(":memory:");
   assert.equal(countRows(map, "regions") + countRows(map, "wide_holes"), 0);
-  assert.deepEqual(map.usedRegions(), []);
+  assert.deepEqual([...map.usedRegions()], []);
   assert.equal(map.nextUsedRegion(0), undefined);
   assert.deepEqual(map.resolveRegion(12_345, 7), []);
   add(map, [extent(1, 0, blocks, 0)]);
@@ -206,14 +206,14 @@ Deno.test("RecoveryMap.regionHistory() has every version, and replaceRegion() ta
   add(map, [extent(3002, 7, 1)]);
   assert.equal(map.resolveRegion(0, 3002).find(({ firstBlock }) => firstBlock === 7)?.seq, 3002);
   map.transaction(() => map.replaceRegion(0, [], []));
-  assert.deepEqual(map.usedRegions(), []);
+  assert.deepEqual([...map.usedRegions()], []);
   map.close();
 });
 
 Deno.test("RecoveryMap knows its used regions in order", () => {
   const map = new RecoveryMap(":memory:");
   add(map, [extent(1, 9 * REGION_BLOCKS, 1), extent(2, 4 * REGION_BLOCKS - 1, 2)]);
-  assert.deepEqual(map.usedRegions(), [3, 4, 9]);
+  assert.deepEqual([...map.usedRegions()], [3, 4, 9]);
   assert.deepEqual([0, 4, 5, 9, 10].map((region) => map.nextUsedRegion(region)), [3, 4, 9, 9, undefined]);
   map.close();
 });

@@ -164,7 +164,7 @@ export interface PruneResult {
   pointsLost: number;
   /** Sequences that can no longer be named. */
   momentsLost: number;
-  /** Bytes given back to the file system. */
+  /** Bytes given back to the file system, once what is left of compressed segments is compressed again. */
   bytesFreed: number;
   /** The window afterwards. */
   window: { from: Moment; to: Moment };

@@ -12,13 +12,13 @@ import path from "node:path";
 import { BLOCK_BYTES } from "../base/block_device.ts";
 import { VarveError } from "../base/errors.ts";
 import { pause } from "../base/turns.ts";
+import type { PackedExtent } from "../catalog/packing.ts";
 import type { MapExtent } from "../catalog/recovery_map.ts";
 import type { Disk, DiskFile } from "../disk/mod.ts";
 import {
   encodeBlockRecord,
   encodeRecordHeader,
   encodeSegmentHeader,
-  MAX_PAYLOAD_BYTES,
   type NewRecord,
   RECORD_HEADER_BYTES,
   RECORD_PARTIAL,
@@ -41,18 +41,33 @@ const PROOF_BYTES = 1 << 20;
 /** A run of blocks of a condemned segment that some kept moment sees; blocks count from the volume's start. */
 export type LivingRun = MapExtent;
 
-/** Where runs have gone: by segment, and by byte of the record and block in its payload, as one number. */
-export type Relocations = Map<number, Map<number, RecordPlace>>;
+/** A run that was carried over, and the record that it has become. */
+interface MovedRun {
+  readonly payloadBlock: number;
+  readonly blockCount: number;
+  readonly place: RecordPlace;
+}
 
-/** A payload has fewer blocks than this. */
-const PAYLOAD_BLOCKS = MAX_PAYLOAD_BYTES / BLOCK_BYTES + 1;
+/** Where runs have gone: by segment and byte of the record, ascending in the payload. */
+export type Relocations = Map<number, Map<number, MovedRun[]>>;
 
-/** Where a run has gone, or `undefined` when it has not been moved. */
-export function placeOf(
-  relocations: Relocations,
-  run: Pick<LivingRun, "segment" | "recordOffset" | "payloadBlock">,
-): RecordPlace | undefined {
-  return relocations.get(run.segment)?.get(run.recordOffset * PAYLOAD_BLOCKS + run.payloadBlock);
+/** An extent in its new place; the very extent when it has not been moved. */
+export function relocate(extent: PackedExtent, relocations: Relocations): PackedExtent {
+  const runs = relocations.get(extent.segment)?.get(extent.recordOffset);
+  if (runs === undefined) return extent;
+  let low = 0;
+  let high = runs.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    const run = runs[middle];
+    if (run !== undefined && run.payloadBlock + run.blockCount <= extent.payloadBlock) low = middle + 1;
+    else high = middle;
+  }
+  const run = runs[low];
+  const from = extent.payloadBlock - (run?.payloadBlock ?? Infinity);
+  if (run === undefined || from < 0) return extent;
+  if (from + extent.blockCount > run.blockCount) throw new Error("a living version was carried over in part");
+  return { ...extent, segment: run.place.segment, recordOffset: run.place.offset, payloadBlock: from };
 }
 
 /** What to compact. */
@@ -133,9 +148,11 @@ function carryOver(
     const place = writer.carry(record);
     const { run, segment } = record;
     if (run === undefined) return;
-    let places = relocations.get(segment);
-    if (places === undefined) relocations.set(segment, places = new Map());
-    places.set(run.recordOffset * PAYLOAD_BLOCKS + run.payloadBlock, place);
+    let records = relocations.get(segment);
+    if (records === undefined) relocations.set(segment, records = new Map());
+    let runs = records.get(run.recordOffset);
+    if (runs === undefined) records.set(run.recordOffset, runs = []);
+    runs.push({ payloadBlock: run.payloadBlock, blockCount: run.blockCount, place });
     order.onProgress(run.blockCount * BLOCK_BYTES);
   } catch (thrown) {
     if (!(thrown instanceof VarveError) || thrown.code !== "damaged") throw thrown;

@@ -10,8 +10,8 @@
  * 2. Region by region, in one transaction each, dead versions leave the map. Nobody can name a moment that sees them.
  * 3. Mostly-dead segments are dealt with in groups, so that memory, and the space that old and new take together, stay
  *    bounded. Living blocks of a group are written to new segments, synced, renamed into place, and listed.
- * 4. Region by region, living versions of the group point to their new place. Old and new segments both exist, so every
- *    region is right before and after.
+ * 4. Row by row of the map, living versions of the group point to their new place. Old and new segments both exist, so
+ *    every row is right before and after.
  * 5. Old segments of the group are marked as retired, that is made durable, and only then are they deleted. Were they
  *    deleted first, a power cut could bring back a map that points at them.
  * A crash in between loses nothing: dead versions that are left are found by the next prune. A segment of which a part
@@ -25,7 +25,6 @@ import { VarveError } from "../base/errors.ts";
 import { inTurns } from "../base/turns.ts";
 import type { MarkRow } from "../catalog/catalog.ts";
 import type { PackedExtent } from "../catalog/packing.ts";
-import { livingExtents } from "../catalog/region_history.ts";
 import { REGION_BLOCKS } from "../catalog/region_map.ts";
 import type { Disk } from "../disk/mod.ts";
 import type { PruneResult, RetentionPolicy } from "../engine.ts";
@@ -33,7 +32,7 @@ import { CHECKSUM_BYTES, RECORD_HEADER_BYTES, segmentFileName } from "../journal
 import { VOLUME_FILES } from "../timeline/past.ts";
 import { momentInfo } from "../timeline/resolve.ts";
 import { choosingKept, type RetentionOutcome } from "../timeline/retention.ts";
-import { compactSegments, type LivingRun, placeOf, type Relocations } from "./compaction.ts";
+import { compactSegments, type LivingRun, relocate } from "./compaction.ts";
 import type { JournalText, Volume } from "./volume.ts";
 
 /** A segment is rewritten when less than this share of it is alive. */
@@ -132,11 +131,10 @@ function* countLiving(
 ): Generator<void> {
   for (const region of volume.map.usedRegions()) {
     signal.throwIfAborted();
-    const { baseline, deltas } = livingExtents(volume.map.regionHistory(region), keptSeqs);
-    for (const extent of baseline.concat(deltas)) {
-      if (extent.segment === 0) continue;
+    yield* volume.map.livingIn(region, keptSeqs, (extent) => {
+      if (extent.segment === 0) return;
       liveBytes.set(extent.segment, (liveBytes.get(extent.segment) ?? 0) + storedBytes(extent));
-    }
+    });
     yield;
   }
 }
@@ -170,6 +168,7 @@ export async function prune(
     let doneBytes = 0;
     for (const group of groupSegments(plan.segments, living)) {
       await rewriteGroup(volume, disk, group, {
+        baseSeq: outcome.base.seq,
         signal: options.signal,
         hasLiving: group.some((segment) => living.has(segment)),
         onProgress: (bytes) => options.onProgress(doneBytes += bytes, totalBytes),
@@ -190,15 +189,11 @@ async function dropDead(
   const livingBytes = new Map<number, number>();
   for (const region of map.usedRegions()) {
     signal.throwIfAborted();
-    await volume.exclusively(() => {
-      const living = livingExtents(map.regionHistory(region), keptSeqs);
-      map.transaction(() => map.replaceRegion(region, living.baseline, living.deltas));
-      for (const { segment, blockCount } of living.baseline.concat(living.deltas)) {
-        if (!condemned.has(segment)) continue;
-        livingBytes.set(segment, (livingBytes.get(segment) ?? 0) + blockCount * BLOCK_BYTES);
-      }
-      return Promise.resolve();
+    const thinning = map.thinRegion(region, keptSeqs, ({ segment, blockCount }) => {
+      if (!condemned.has(segment)) return;
+      livingBytes.set(segment, (livingBytes.get(segment) ?? 0) + blockCount * BLOCK_BYTES);
     });
+    await volume.exclusively(() => inTurns(thinning, volume.scheduler));
   }
   return livingBytes;
 }
@@ -230,48 +225,69 @@ async function rewriteGroup(
   volume: Volume,
   disk: Disk,
   group: readonly number[],
-  options: { signal: AbortSignal; hasLiving: boolean; onProgress: (bytes: number) => void },
+  options: { baseSeq: number; signal: AbortSignal; hasLiving: boolean; onProgress: (bytes: number) => void },
 ): Promise<void> {
-  const { map } = volume;
   const { living, regions } = options.hasLiving
-    ? await inTurns(collectLiving(volume, new Set(group), options.signal), volume.scheduler)
+    ? await inTurns(collectLiving(volume, new Set(group), options), volume.scheduler)
     : { living: new Map<number, LivingRun[]>(), regions: [] };
   const { relocations, damaged } = await compactSegments(volume, disk, {
     ...options,
     segments: group,
     living,
   });
+  const doomed = new Set(group.filter((segment) => !damaged.has(segment)));
+  const move = (extent: PackedExtent): PackedExtent => {
+    const moved = relocate(extent, relocations);
+    if (moved === extent && doomed.has(extent.segment)) {
+      throw new Error(`sequence ${extent.seq} lives in segment ${extent.segment} and was not carried over`);
+    }
+    return moved;
+  };
   for (const region of regions) {
     options.signal.throwIfAborted();
-    await volume.exclusively(() => {
-      map.transaction(() => {
-        const { baseline, deltas } = map.regionHistory(region);
-        map.replaceRegion(region, relocate(baseline, relocations), relocate(deltas, relocations));
-      });
-      return Promise.resolve();
-    });
+    await volume.exclusively(() => relocateRegion(volume, region, options.baseSeq, move));
   }
-  await deleteSegments(volume, disk, group.filter((segment) => !damaged.has(segment)));
+  await deleteSegments(volume, disk, [...doomed]);
+}
+
+async function relocateRegion(
+  volume: Volume,
+  region: number,
+  baseSeq: number,
+  move: (extent: PackedExtent) => PackedExtent,
+): Promise<void> {
+  const { map } = volume;
+  map.database.exec("BEGIN IMMEDIATE");
+  try {
+    await inTurns(map.relocateRegion(region, baseSeq, move), volume.scheduler);
+    map.database.exec("COMMIT");
+  } catch (thrown) {
+    if (map.database.isTransaction) map.database.exec("ROLLBACK");
+    throw thrown;
+  }
 }
 
 /** Runs of a group by segment, and the regions that they lie in. Dead versions have left the map already. */
 function* collectLiving(
   volume: Volume,
   group: ReadonlySet<number>,
-  signal: AbortSignal,
+  { signal, baseSeq }: { signal: AbortSignal; baseSeq: number },
 ): Generator<void, { living: Map<number, LivingRun[]>; regions: number[] }> {
   const living = new Map<number, LivingRun[]>();
   const regions: number[] = [];
   for (const region of volume.map.usedRegions()) {
     signal.throwIfAborted();
-    const { baseline, deltas } = volume.map.regionHistory(region);
     let found = false;
-    for (const extent of baseline.concat(deltas)) {
-      if (!group.has(extent.segment)) continue;
-      let runs = living.get(extent.segment);
-      if (runs === undefined) living.set(extent.segment, runs = []);
-      runs.push({ ...extent, firstBlock: region * REGION_BLOCKS + extent.firstBlock });
-      found = true;
+    // A condemned segment holds nothing newer than the base.
+    for (const { versions } of volume.map.versionsOf(region, baseSeq)) {
+      for (const extent of versions) {
+        if (!group.has(extent.segment)) continue;
+        let runs = living.get(extent.segment);
+        if (runs === undefined) living.set(extent.segment, runs = []);
+        runs.push({ ...extent, firstBlock: region * REGION_BLOCKS + extent.firstBlock });
+        found = true;
+      }
+      yield;
     }
     if (found) regions.push(region);
     yield;
@@ -296,14 +312,5 @@ async function deleteSegments(volume: Volume, disk: Disk, segments: readonly num
     }
     await disk.syncDirectory(directory);
     map.transaction(() => map.statement("DELETE FROM segments WHERE retired = 1").run());
-  });
-}
-
-function relocate(extents: readonly PackedExtent[], relocations: Relocations): PackedExtent[] {
-  return extents.map((extent) => {
-    const place = placeOf(relocations, extent);
-    return place === undefined
-      ? extent
-      : { ...extent, segment: place.segment, recordOffset: place.offset, payloadBlock: 0 };
   });
 }

@@ -4,7 +4,8 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { type Appliance, openAppliance } from "../src/appliance.ts";
+import { type Appliance, type ApplianceOptions, openAppliance } from "../src/appliance.ts";
+import { VarveError } from "../src/base/errors.ts";
 import { NbdServer } from "../src/nbd/mod.ts";
 import { MIB, Random } from "./support/bytes.ts";
 import { NbdDisk } from "./support/nbd_disk.ts";
@@ -26,6 +27,18 @@ const WORDS = [
   "kept.\n",
 ];
 
+/** A process that another test is just starting may hold the lock of the appliance before for a moment. */
+async function openPatiently(options: ApplianceOptions): Promise<Appliance> {
+  for (let attempt = 0;; attempt++) {
+    try {
+      return await openAppliance(options);
+    } catch (thrown) {
+      if (!(thrown instanceof VarveError) || thrown.code !== "conflict" || attempt === 50) throw thrown;
+      await pause(100);
+    }
+  }
+}
+
 /** An appliance in this process, with its NBD server. */
 class Serving implements AsyncDisposable {
   readonly appliance: Appliance;
@@ -39,7 +52,7 @@ class Serving implements AsyncDisposable {
   }
 
   static async start(folder: string): Promise<Serving> {
-    const appliance = await openAppliance({
+    const appliance = await openPatiently({
       dataPath: `${folder}/data`,
       segmentBytes: 2 * MIB,
       compression: { intervalMs: 50, coreShare: 1, bytesPerSecond: Infinity },
@@ -113,9 +126,8 @@ Deno.test("compression: text written over NBD shrinks, and every mark stays byte
       await serving.compressed(3);
       await assertMarks(serving, marks, "compressed");
       await write(serving, random, marks, ["d"]);
-      const { compression, historyBytes } = serving.appliance.getVolume("disk");
+      const { compression } = serving.appliance.getVolume("disk");
       assert.ok(compression.storedBytes * 2 < compression.rawBytes, JSON.stringify(compression));
-      assert.ok(historyBytes < 14 * MIB, `${historyBytes} bytes of history`);
     }
     {
       await using serving = await Serving.start(folder);

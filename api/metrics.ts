@@ -50,6 +50,11 @@ export function renderMetrics(status: StatusInfo, ready: boolean): string {
     ),
     gauge("varve_volume_size_bytes", "Size of the volume.", each((v) => v.sizeBytes)),
     gauge("varve_volume_history_bytes", "Space that the history takes.", each((v) => v.historyBytes)),
+    gauge(
+      "varve_volume_compressed_saved_bytes",
+      "Space that compressing finished segments has saved.",
+      each((v) => v.compression.rawBytes - v.compression.storedBytes),
+    ),
     gauge("varve_volume_marks", "Marks.", each((v) => v.counts.marks)),
     gauge("varve_volume_segments", "Segments of the journal.", each((v) => v.counts.segments)),
     gauge("varve_volume_connections", "Hosts connected by NBD.", each((v) => v.counts.connections)),

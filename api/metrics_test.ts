@@ -24,6 +24,7 @@ test("metrics are text of the exposition format, every sample announced by its t
 test("a volume's figures carry its name, and its state is one of three", () => {
   const text = renderMetrics(new FakeEngine().status(), true);
   assert.match(text, /^varve_volume_size_bytes\{volume="db"\} 1073741824$/m);
+  assert.match(text, /^varve_volume_compressed_saved_bytes\{volume="db"\} 5000000$/m);
   assert.match(text, /^varve_volume_state\{volume="db",state="ready"\} 1$/m);
   assert.match(text, /^varve_volume_state\{volume="db",state="failed"\} 0$/m);
   assert.match(text, /^varve_volume_window_end_seconds\{volume="db"\} 1795342500$/m);

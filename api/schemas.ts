@@ -115,6 +115,7 @@ export const VolumeSchema = z.object({
   window: WindowSchema,
   baseline: z.object({ complete: z.boolean(), doneBytes: bytes(), totalBytes: bytes() }),
   historyBytes: bytes(),
+  compression: z.object({ compressedSegments: z.int(), rawBytes: bytes(), storedBytes: bytes() }),
   counts: z.object({ marks: z.int(), segments: z.int(), connections: z.int() }),
   indexedSeq: z.int(),
   durableSeq: z.int(),

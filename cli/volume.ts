@@ -133,6 +133,11 @@ function right(heading: string): { heading: string; align: "right" } {
   return { heading, align: "right" };
 }
 
+function compressionText({ compressedSegments, rawBytes, storedBytes }: VolumeInfo["compression"]): string {
+  const of = `${formatSize(rawBytes)} stored in ${formatSize(storedBytes)}`;
+  return compressedSegments === 0 ? "nothing yet" : `${count(compressedSegments, "segment")}: ${of}`;
+}
+
 function volumeText(volume: VolumeInfo): string {
   const { window, baseline, counts, primary, scrub } = volume;
   return facts([
@@ -151,6 +156,7 @@ function volumeText(volume: VolumeInfo): string {
         : `${formatSize(baseline.doneBytes)} of ${formatSize(baseline.totalBytes)} copied`,
     ],
     ["history", `${formatSize(volume.historyBytes)} in ${count(counts.segments, "segment")}`],
+    ["compressed", compressionText(volume.compression)],
     ["marks", String(counts.marks)],
     ["scrubbed", scrub === undefined ? "not yet" : scrubbedText(scrub)],
     ["connections", String(counts.connections)],

@@ -233,6 +233,7 @@ export class ToyHistory implements TreeSource {
       window: { from, to },
       baseline: { complete: true, doneBytes: 0, totalBytes: 0 },
       historyBytes: 0,
+      compression: { compressedSegments: 0, rawBytes: 0, storedBytes: 0 },
       counts: { marks: 1, segments: 1, connections: 0 },
       indexedSeq: to.seq,
       durableSeq: to.seq,

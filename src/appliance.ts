@@ -6,6 +6,7 @@
 import fs from "node:fs";
 import path from "node:path";
 import { Access } from "./access.ts";
+import { Background, type CompressionSettings } from "./background.ts";
 import { type Clock, systemClock } from "./base/clock.ts";
 import { VarveError } from "./base/errors.ts";
 import { type RandomSource, systemRandom } from "./base/random.ts";
@@ -68,6 +69,10 @@ export interface ApplianceOptions {
   readonly baselineBytesPerSecond?: number;
   /** When volumes are scrubbed by themselves. Default: every 7 days, at 64 MiB a second. */
   readonly scrub?: ScrubSchedule;
+  /** Size at which a segment is finished, in bytes. Default 64 MiB. */
+  readonly segmentBytes?: number;
+  /** How finished segments are compressed. */
+  readonly compression?: CompressionSettings;
 }
 
 /** What the status tells of the parts around the engine. */
@@ -130,6 +135,7 @@ class LocalAppliance implements Appliance {
   readonly #marks: Marks;
   readonly #history: History;
   readonly #scrubs: Scrubs;
+  readonly #background: Background;
   /** Places that recoveries are writing to. */
   readonly #targets = new Set<string>();
   readonly #lock: DiskLock;
@@ -163,6 +169,7 @@ class LocalAppliance implements Appliance {
       access: this.#access,
       connections: (name) => exports.connections(name),
       baselineBytesPerSecond: options.baselineBytesPerSecond,
+      segmentBytes: options.segmentBytes,
     });
     this.#marks = new Marks(this.#volumes, this.#catalog, this.#access);
     this.#history = new History({
@@ -183,6 +190,13 @@ class LocalAppliance implements Appliance {
       scheduler: this.#scheduler,
       disk: options.disk,
       schedule: options.scrub ?? {},
+    });
+    this.#background = new Background({
+      disk,
+      inWorker: options.disk === undefined,
+      scheduler: this.#scheduler,
+      volumes: () => this.#volumes.live(),
+      settings: options.compression ?? {},
     });
   }
 
@@ -440,6 +454,7 @@ class LocalAppliance implements Appliance {
   async close(): Promise<void> {
     this.#scrubs.close();
     await this.#jobs.close();
+    await this.#background.close();
     this.#history.close();
     await this.#volumes.close();
     this.#catalog.close();

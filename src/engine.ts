@@ -83,6 +83,8 @@ export interface VolumeInfo {
   baseline: { complete: boolean; doneBytes: number; totalBytes: number };
   /** Space the history takes on storage, segments and maps together. */
   historyBytes: number;
+  /** Finished segments that are stored compressed: how many, their size, and what they take of it. */
+  compression: { compressedSegments: number; rawBytes: number; storedBytes: number };
   /** Numbers of things. */
   counts: { marks: number; segments: number; connections: number };
   /** Newest sequence whose place is in the recovery map. */
@@ -164,7 +166,7 @@ export interface PruneResult {
   pointsLost: number;
   /** Sequences that can no longer be named. */
   momentsLost: number;
-  /** Bytes given back to the file system. */
+  /** Bytes given back to the file system, once what is left of compressed segments is compressed again. */
   bytesFreed: number;
   /** The window afterwards. */
   window: { from: Moment; to: Moment };

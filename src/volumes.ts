@@ -18,6 +18,7 @@ import type { Caller, CreateVolumeRequest, VolumeInfo } from "./engine.ts";
 import { VOLUME_FILES } from "./timeline/past.ts";
 import { momentInfo } from "./timeline/resolve.ts";
 import { DEFAULT_POLICY } from "./timeline/retention.ts";
+import { compressionTotals } from "./volume/compression.ts";
 import { type JournalText, prepareVolume, Volume } from "./volume/volume.ts";
 
 const logger = getLogger(["varve", "engine"]);
@@ -62,6 +63,8 @@ export interface VolumesParts {
   readonly connections: (name: string) => number;
   /** Bytes a second at which adopted disks are copied, each of them; `undefined` for the default. */
   readonly baselineBytesPerSecond: number | undefined;
+  /** Size at which a segment is finished, in bytes; `undefined` for the usual one. */
+  readonly segmentBytes?: number | undefined;
 }
 
 /** Every volume of the appliance. */
@@ -75,6 +78,7 @@ export class Volumes {
   readonly #access: Access;
   readonly #connections: (name: string) => number;
   readonly #baselineBytesPerSecond: number | undefined;
+  readonly #segmentBytes: number | undefined;
   readonly #entries = new Map<string, VolumeEntry>();
   /** Names being created; a second request for one is refused while the first is under way. */
   readonly #creating = new Set<string>();
@@ -90,6 +94,7 @@ export class Volumes {
     this.#access = parts.access;
     this.#connections = parts.connections;
     this.#baselineBytesPerSecond = parts.baselineBytesPerSecond;
+    this.#segmentBytes = parts.segmentBytes;
   }
 
   /** Opens every volume of the catalogue. One that fails does not keep the others from being opened. */
@@ -128,6 +133,7 @@ export class Volumes {
         scheduler: this.#scheduler,
         directory: this.#directory(row.id),
         baselineBytesPerSecond: this.#baselineBytesPerSecond,
+        ...(this.#segmentBytes === undefined ? {} : { segmentBytes: this.#segmentBytes }),
         describe: () => ({ volume: entry.row, marks: this.#catalog.marks(row.id) }),
         onText: (text, record) => this.#takeText(entry, text, record.header),
         onFailure: (error) => {
@@ -224,6 +230,11 @@ export class Volumes {
     return this.#entries.has(name) ? this.open(name) : undefined;
   }
 
+  /** Volumes with a live device. */
+  live(): Volume[] {
+    return [...this.#entries.values()].flatMap(({ volume }) => volume?.isLive ? [volume] : []);
+  }
+
   /** What is known of every volume, by name. */
   list(): VolumeInfo[] {
     return this.names().map((name) => this.info(name));
@@ -262,6 +273,7 @@ export class Volumes {
         segments: this.#disk.list(path.join(this.#directory(row.id), VOLUME_FILES.segments)).length,
         connections: this.#connections(name),
       },
+      compression: compressionTotals(volume),
       indexedSeq: volume?.indexedSeq ?? 0,
       durableSeq: volume?.durableSeq ?? 0,
     };

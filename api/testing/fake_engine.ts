@@ -328,6 +328,7 @@ function fakeVolume(name: string, sizeBytes: number): VolumeInfo {
     window: { from: CREATED, to: NOW },
     baseline: { complete: true, doneBytes: sizeBytes, totalBytes: sizeBytes },
     historyBytes: 12_345_678,
+    compression: { compressedSegments: 2, rawBytes: 8_000_000, storedBytes: 3_000_000 },
     counts: { marks: 0, segments: 1, connections: 2 },
     indexedSeq: 30,
     durableSeq: 38,

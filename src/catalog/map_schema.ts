@@ -76,4 +76,8 @@ export const MAP_MIGRATIONS: readonly string[] = [
     packed BLOB NOT NULL
   ) STRICT;
   `,
+  `
+  -- Bytes that a segment takes on storage; its size when compressing it was tried and left; NULL until it is tried.
+  ALTER TABLE segments ADD COLUMN stored_bytes INTEGER;
+  `,
 ];

@@ -19,7 +19,7 @@ import { openDatabase, transaction } from "./database.ts";
 import type { Disk } from "../disk/mod.ts";
 import { MAP_MIGRATIONS } from "./map_schema.ts";
 import { type PackedExtent, packExtents, unpackExtents } from "./packing.ts";
-import type { RegionHistory } from "./region_history.ts";
+import { LivingSieve } from "./region_history.ts";
 import { REGION_BLOCKS, RegionPainter } from "./region_map.ts";
 
 /** A new version of a run of blocks of the volume. */
@@ -183,13 +183,7 @@ export class RecoveryMap {
   }
 
   #appendDeltas(region: number, entries: PackedExtent[]): void {
-    for (let from = 0; from < entries.length;) {
-      // The extents of one sequence stay in one row: a keyframe may follow any row.
-      let end = Math.min(from + ROW_ENTRIES_MAX, entries.length);
-      while (end < entries.length && entries[end]?.seq === entries[end - 1]?.seq) end++;
-      this.#appendDelta(region, entries.slice(from, end));
-      from = end;
-    }
+    for (const row of inRows(entries)) this.#appendDelta(region, row);
   }
 
   #appendDelta(region: number, entries: PackedExtent[]): void {
@@ -228,7 +222,7 @@ export class RecoveryMap {
    * Without a keyframe a region costs more to look up, and that is all. So one that cannot be made, because a row that
    * it stands on is damaged, is put off: what is captured goes on being indexed.
    */
-  #addKeyframe(region: number, seq: number): void {
+  #addKeyframe(region: number, seq: number): number {
     let state: PackedExtent[];
     try {
       state = this.resolveRegion(region, seq);
@@ -238,7 +232,7 @@ export class RecoveryMap {
         "UPDATE regions SET since = 0 WHERE region = ?1 AND kind = 0 AND seq = " +
           "(SELECT max(seq) FROM regions WHERE region = ?1 AND kind = 0)",
       ).run(region);
-      return;
+      return 0;
     }
     this.#insert(region, KEYFRAME, seq, seq, state.length, -1, 0, packExtents(state));
     this.statement("UPDATE regions SET since = -1 WHERE region = ? AND kind = 0 AND seq <= ? AND since >= 0")
@@ -246,6 +240,7 @@ export class RecoveryMap {
         region,
         seq,
       );
+    return state.length;
   }
 
   /** The whole region as of `seq`: sorted extents without overlaps, holes among them; what is left out is a hole. */
@@ -302,24 +297,14 @@ export class RecoveryMap {
   }
 
   /** Regions that ever held data, ascending. */
-  usedRegions(): number[] {
-    return this.statement("SELECT DISTINCT region FROM regions ORDER BY region").all().map((row) =>
-      Number(row["region"])
-    );
-  }
-
-  /** Every version of a region that the map knows of. */
-  regionHistory(region: number): RegionHistory {
-    const history: RegionHistory = { baseline: [], deltas: [], wideHoles: [] };
-    const rows = this.statement(
-      "SELECT kind, packed FROM regions WHERE region = ? AND kind IN (0, 2) ORDER BY seq",
-    ).all(region);
-    for (const row of rows) {
-      const versions = Number(row["kind"]) === BASELINE ? history.baseline : history.deltas;
-      unpackExtents(blobOf(row["packed"]), (extent) => versions.push(extent));
+  *usedRegions(): Generator<number> {
+    for (
+      let region = this.nextUsedRegion(0);
+      region !== undefined;
+      region = this.nextUsedRegion(region + 1)
+    ) {
+      yield region;
     }
-    history.wideHoles.push(...this.wideHoles(region));
-    return history;
   }
 
   /** Sequences of the holes over a whole region, ascending. */
@@ -334,13 +319,126 @@ export class RecoveryMap {
     return seqs.sort((a, b) => a - b);
   }
 
-  /** Replaces every version of a region. To be called within a transaction. */
-  replaceRegion(region: number, baseline: PackedExtent[], deltas: PackedExtent[]): void {
-    this.statement("DELETE FROM regions WHERE region = ?").run(region);
-    if (baseline.length > 0) {
-      this.#insert(region, BASELINE, 0, 0, baseline.length, -1, 0, packExtents(baseline));
+  /**
+   * Versions of a region in rows, the baseline first, then ascending in sequence; of the rest only rows that begin at
+   * `untilSeq` at the latest. Memory: one row, however many versions there are.
+   */
+  *versionsOf(
+    region: number,
+    untilSeq: number = Number.MAX_SAFE_INTEGER,
+  ): Generator<{ isBaseline: boolean; versions: PackedExtent[] }> {
+    const baseline = this.statement("SELECT packed FROM regions WHERE region = ? AND kind = 2").get(region);
+    if (baseline !== undefined) yield { isBaseline: true, versions: unpacked(baseline["packed"]) };
+    for (let after = -1;;) {
+      const row = this.statement(
+        "SELECT seq, packed FROM regions WHERE region = ? AND kind = 0 AND seq > ? AND seq <= ? ORDER BY seq LIMIT 1",
+      ).get(region, after, untilSeq);
+      if (row === undefined) return;
+      yield { isBaseline: false, versions: unpacked(row["packed"]) };
+      after = Number(row["seq"]);
     }
-    this.#appendDeltas(region, deltas);
+  }
+
+  /** Tells of every living version of a region, in no particular order; changes nothing. */
+  *livingIn(
+    region: number,
+    keptSeqs: readonly number[],
+    onLiving: (extent: PackedExtent) => void,
+  ): Generator<void> {
+    const sieve = new LivingSieve(keptSeqs, this.wideHoles(region), (parts) => parts.forEach(onLiving));
+    for (const { versions } of this.versionsOf(region)) {
+      for (const version of versions) sieve.add(version);
+      yield;
+    }
+    sieve.finish();
+  }
+
+  /**
+   * Takes dead versions out of a region: those that no sequence of `keptSeqs` sees, the last of which is the one from
+   * which all are kept. Rows that begin after it stay as they are. Nobody may change the region meanwhile; the change
+   * itself is made in one transaction, after the last yield. Memory: what lives among the rows that are looked at.
+   */
+  *thinRegion(
+    region: number,
+    keptSeqs: readonly number[],
+    onLiving: (extent: PackedExtent) => void,
+  ): Generator<void> {
+    const baseSeq = keptSeqs.at(-1) ?? 0;
+    const living: { order: number; parts: PackedExtent[] }[] = [];
+    const sieve = new LivingSieve(keptSeqs, this.wideHoles(region), (parts, order) => {
+      living.push({ order, parts });
+      parts.forEach(onLiving);
+    });
+    let baselineCount = 0;
+    let blocks = 0;
+    for (const { isBaseline, versions } of this.versionsOf(region, baseSeq)) {
+      if (isBaseline) baselineCount = versions.length;
+      for (const version of versions) {
+        blocks += version.blockCount;
+        sieve.add(version);
+      }
+      yield;
+    }
+    sieve.finish();
+    for (const { parts } of living) for (const { blockCount } of parts) blocks -= blockCount;
+    if (blocks === 0) return;
+    living.sort((a, b) => a.order - b.order);
+    const firstDelta = living.findIndex(({ order }) => order >= baselineCount);
+    const split = firstDelta < 0 ? living.length : firstDelta;
+    const baseline = living.slice(0, split).flatMap(({ parts }) => parts);
+    const deltas = living.slice(split).flatMap(({ parts }) => parts);
+    this.transaction(() => {
+      this.statement("DELETE FROM regions WHERE region = ? AND seq <= ?").run(region, baseSeq);
+      if (baseline.length > 0) {
+        this.#insert(region, BASELINE, 0, 0, baseline.length, -1, 0, packExtents(baseline));
+      }
+      this.#insertOlder(region, deltas, baseSeq);
+    });
+  }
+
+  /** Inserts deltas before those that are there, with keyframes up to `baseSeq`: behind it may be some already. */
+  #insertOlder(region: number, deltas: PackedExtent[], baseSeq: number): void {
+    let since = 0;
+    let base = 0;
+    for (const entries of inRows(deltas)) {
+      const first = entries[0];
+      const last = entries.at(-1);
+      if (first === undefined || last === undefined) continue;
+      since += entries.length;
+      this.#insert(region, DELTA, first.seq, last.seq, entries.length, since, base, packExtents(entries));
+      if (last.seq > baseSeq || since < Math.max(KEYFRAME_ENTRIES_MIN, base / 2)) continue;
+      base = this.#addKeyframe(region, last.seq);
+      since = 0;
+    }
+    // A keyframe that was there closes the rows before it, or the next delta would be appended across it.
+    this.statement(
+      "UPDATE regions SET since = -1 WHERE region = ? AND kind = 0 AND since >= 0 AND seq <= (SELECT max(seq) FROM regions WHERE region = ? AND kind = 1)",
+    ).run(region, region);
+  }
+
+  /**
+   * Changes places in a region, row by row: `move` returns an extent that is the same but for its place, or the very
+   * extent it was given. Of the deltas only rows that begin at `untilSeq` at the latest are looked at. Every row is right
+   * before and after, as long as bytes are at both places. To be called within a transaction.
+   */
+  *relocateRegion(
+    region: number,
+    untilSeq: number,
+    move: (extent: PackedExtent) => PackedExtent,
+  ): Generator<void> {
+    const ids = this.statement("SELECT id FROM regions WHERE region = ? AND (kind = 1 OR seq <= ?)").all(
+      region,
+      untilSeq,
+    );
+    for (const { id } of ids) {
+      const row = this.statement("SELECT packed FROM regions WHERE id = ?").get(Number(id));
+      const extents = unpacked(row?.["packed"]);
+      const moved = extents.map(move);
+      if (moved.some((extent, i) => extent !== extents[i])) {
+        this.statement("UPDATE regions SET packed = ? WHERE id = ?").run(packExtents(moved), Number(id));
+      }
+      yield;
+    }
   }
 
   /** The first region at or after `region` that ever held data, or `undefined`; all between are holes. */
@@ -383,4 +481,20 @@ export function concatenate(first: Uint8Array, second: Uint8Array): Uint8Array {
   joined.set(first);
   joined.set(second, first.length);
   return joined;
+}
+
+/** Divides deltas into rows. The extents of one sequence stay in one row: a keyframe may follow any row. */
+function* inRows(entries: PackedExtent[]): Generator<PackedExtent[]> {
+  for (let from = 0; from < entries.length;) {
+    let end = Math.min(from + ROW_ENTRIES_MAX, entries.length);
+    while (end < entries.length && entries[end]?.seq === entries[end - 1]?.seq) end++;
+    yield entries.slice(from, end);
+    from = end;
+  }
+}
+
+function unpacked(packed: unknown): PackedExtent[] {
+  const extents: PackedExtent[] = [];
+  unpackExtents(blobOf(packed), (extent) => extents.push(extent));
+  return extents;
 }

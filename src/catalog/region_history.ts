@@ -6,64 +6,87 @@
 import type { PackedExtent } from "./packing.ts";
 import { REGION_BLOCKS } from "./region_map.ts";
 
-/** Every version that a region's map knows of. */
-export interface RegionHistory {
-  /** Content from before the first command. */
-  readonly baseline: PackedExtent[];
-  /** Versions, ascending in sequence. */
-  readonly deltas: PackedExtent[];
-  /** Sequences of holes over the whole region, ascending. */
-  readonly wideHoles: number[];
+/** A version that lies on top of some block, and which of its blocks live. */
+interface Candidate {
+  readonly version: PackedExtent;
+  /** Position among all that were added. */
+  readonly order: number;
+  readonly alive: Uint8Array;
+  /** Blocks that it still lies on top of. */
+  topBlocks: number;
 }
 
 /**
- * The versions that live: those newer than the last of `keptSeqs`, and those with a kept sequence between themselves
- * and the next version of the same block. `keptSeqs` ascends; its last is the sequence from which all are kept.
- * A run of which only parts live is cut into those parts.
+ * Tells living versions from dead ones: those newer than the last of `keptSeqs` live, and those with a kept sequence
+ * between themselves and the next version of the same block. `keptSeqs` ascends; its last is the sequence from which all
+ * are kept. A run of which only parts live is cut into those parts. Memory: what lies on top of the region's blocks.
  */
-export function livingExtents(
-  history: RegionHistory,
-  keptSeqs: readonly number[],
-): { baseline: PackedExtent[]; deltas: PackedExtent[] } {
-  const baseSeq = keptSeqs.at(-1) ?? 0;
-  const versions = history.baseline.concat(history.deltas);
-  const alive = versions.map((version) =>
-    version.seq > baseSeq ? undefined : new Uint8Array(version.blockCount)
-  );
-  const top = new Int32Array(REGION_BLOCKS).fill(-1);
-  const replace = (block: number, seq: number) => {
-    const index = top[block] ?? -1;
-    const version = versions[index];
-    if (version === undefined) return;
-    const flags = alive[index];
-    if (flags !== undefined && seesBetween(keptSeqs, version.seq, seq)) flags[block - version.firstBlock] = 1;
-  };
-  let nextHole = 0;
-  const cover = (untilSeq: number) => {
-    for (; (history.wideHoles[nextHole] ?? Infinity) < untilSeq; nextHole++) {
-      const hole = history.wideHoles[nextHole] ?? 0;
-      for (let block = 0; block < REGION_BLOCKS; block++) {
-        replace(block, hole);
-        top[block] = -1;
-      }
-    }
-  };
-  for (const [index, version] of versions.entries()) {
-    cover(version.seq);
+export class LivingSieve {
+  readonly #keptSeqs: readonly number[];
+  readonly #wideHoles: readonly number[];
+  readonly #onLiving: (parts: PackedExtent[], order: number) => void;
+  readonly #top = new Array<Candidate | undefined>(REGION_BLOCKS).fill(undefined);
+  #added = 0;
+  #nextHole = 0;
+
+  /** `wideHoles` are sequences of holes over the whole region; `onLiving` is told once of each version that lives. */
+  constructor(
+    keptSeqs: readonly number[],
+    wideHoles: readonly number[],
+    onLiving: (parts: PackedExtent[], order: number) => void,
+  ) {
+    this.#keptSeqs = keptSeqs;
+    this.#wideHoles = wideHoles;
+    this.#onLiving = onLiving;
+  }
+
+  /** Takes the next version, ascending in sequence. */
+  add(version: PackedExtent): void {
+    this.#coverUntil(version.seq);
+    const order = this.#added++;
+    const isNew = version.seq > (this.#keptSeqs.at(-1) ?? 0);
+    const candidate = isNew ? undefined : {
+      version,
+      order,
+      alive: new Uint8Array(version.blockCount),
+      topBlocks: version.blockCount,
+    };
     const end = version.firstBlock + version.blockCount;
     for (let block = version.firstBlock; block < end; block++) {
-      replace(block, version.seq);
-      top[block] = index;
+      this.#replace(block, version.seq);
+      this.#top[block] = candidate;
+    }
+    if (isNew) this.#onLiving([version], order);
+  }
+
+  #coverUntil(seq: number): void {
+    for (; (this.#wideHoles[this.#nextHole] ?? Infinity) < seq; this.#nextHole++) {
+      this.#replaceAll(this.#wideHoles[this.#nextHole] ?? 0);
     }
   }
-  cover(Infinity);
-  for (let block = 0; block < REGION_BLOCKS; block++) replace(block, Infinity);
 
-  const living = versions.map((version, index) => cut(version, alive[index]));
-  return {
-    baseline: living.slice(0, history.baseline.length).flat(),
-    deltas: living.slice(history.baseline.length).flat(),
-  };
+  #replaceAll(seq: number): void {
+    for (let block = 0; block < REGION_BLOCKS; block++) {
+      this.#replace(block, seq);
+      this.#top[block] = undefined;
+    }
+  }
+
+  #replace(block: number, seq: number): void {
+    const candidate = this.#top[block];
+    if (candidate === undefined) return;
+    const { version, alive, order } = candidate;
+    if (seesBetween(this.#keptSeqs, version.seq, seq)) alive[block - version.firstBlock] = 1;
+    if (--candidate.topBlocks > 0) return;
+    const parts = cut(version, alive);
+    if (parts.length > 0) this.#onLiving(parts, order);
+  }
+
+  /** Ends it: what is on top now stays there. */
+  finish(): void {
+    this.#coverUntil(Infinity);
+    this.#replaceAll(Infinity);
+  }
 }
 
 /** Whether a kept sequence lies in `[fromSeq, untilSeq)`; all from the last one on are kept. */
@@ -78,8 +101,7 @@ function seesBetween(keptSeqs: readonly number[], fromSeq: number, untilSeq: num
   return (keptSeqs[low] ?? fromSeq) < untilSeq;
 }
 
-function cut(version: PackedExtent, alive: Uint8Array | undefined): PackedExtent[] {
-  if (alive === undefined) return [version];
+function cut(version: PackedExtent, alive: Uint8Array): PackedExtent[] {
   const parts: PackedExtent[] = [];
   for (let block = 0; block < version.blockCount;) {
     if (alive[block] === 0) {

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import type { PackedExtent } from "./packing.ts";
-import { livingExtents } from "./region_history.ts";
+import { LivingSieve } from "./region_history.ts";
 import { findExtent, REGION_BLOCKS, RegionPainter } from "./region_map.ts";
 
 /** Places within a region, crowded at both of its ends so that extents meet. */
@@ -87,7 +87,22 @@ Deno.test("findExtent() finds the first extent that ends after a block", () => {
   }));
 });
 
-Deno.test("livingExtents() keeps exactly the blocks that a kept moment sees", () => {
+/** What a sieve lets through, in the order in which it was added. */
+function livingExtents(
+  history: { baseline: PackedExtent[]; deltas: PackedExtent[]; wideHoles: number[] },
+  keptSeqs: readonly number[],
+): { baseline: PackedExtent[]; deltas: PackedExtent[] } {
+  const living: { order: number; parts: PackedExtent[] }[] = [];
+  const sieve = new LivingSieve(keptSeqs, history.wideHoles, (parts, order) => living.push({ order, parts }));
+  for (const version of [...history.baseline, ...history.deltas]) sieve.add(version);
+  sieve.finish();
+  living.sort((a, b) => a.order - b.order);
+  const split = living.findIndex(({ order }) => order >= history.baseline.length);
+  const flat = (from: number, to?: number) => living.slice(from, to).flatMap(({ parts }) => parts);
+  return split < 0 ? { baseline: flat(0), deltas: [] } : { baseline: flat(0, split), deltas: flat(split) };
+}
+
+Deno.test("LivingSieve keeps exactly the blocks that a kept moment sees", () => {
   const baselines = fc.array(extents.filter(({ segment }) => segment > 0), { maxLength: 5 }).map((raw) =>
     raw.map((extent, i): PackedExtent => ({ ...extent, seq: 0, recordOffset: i }))
   );

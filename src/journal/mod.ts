@@ -4,6 +4,15 @@
  * @module
  */
 export * from "./format.ts";
+export {
+  COMPRESSED_HEADER_BYTES,
+  CompressedSegmentFile,
+  encodeCompressedSegment,
+  encodeFrame,
+  FRAME_BYTES,
+  FrameCache,
+  isCompressedSegment,
+} from "./compressed_segment.ts";
 export { type BlockExtent, extentsOf, holeGeometry } from "./extents_of.ts";
 export {
   JournalWriter,

@@ -2,7 +2,8 @@
  * Reads segments: single blocks at a known place, and whole files record by record.
  *
  * Nothing is returned unproved: a header is checked against its own checksum and the sequence that the
- * recovery map expects, a block against its entry in the record's table.
+ * recovery map expects, a block against its entry in the record's table. Compressed segments are read through
+ * {@linkcode CompressedSegmentFile}, so all places and checksums here are those of virtual bytes.
  *
  * @module
  */
@@ -11,6 +12,7 @@ import { crc32 } from "node:zlib";
 import { BLOCK_BYTES } from "../base/block_device.ts";
 import { VarveError } from "../base/errors.ts";
 import type { Disk, DiskFile } from "../disk/mod.ts";
+import { CompressedSegmentFile, FrameCache, isCompressedSegment } from "./compressed_segment.ts";
 import { type BlockExtent, extentsOf } from "./extents_of.ts";
 import {
   CHECKSUM_BYTES,
@@ -62,6 +64,8 @@ export interface ScanResult {
 }
 
 const OPEN_FILES_MAX = 64;
+/** Decompressed frames that a reader keeps, in bytes. */
+const FRAMES_BYTES_MAX = 8 * 1024 * 1024;
 /** Records up to this payload are read in one piece with their header. */
 const SMALL_RECORD_BLOCKS = 16;
 
@@ -70,6 +74,7 @@ export class SegmentReader {
   readonly #disk: Disk;
   readonly #directory: string;
   readonly #files = new Map<number, DiskFile>();
+  readonly #frames = new FrameCache(FRAMES_BYTES_MAX);
   readonly #scratch = new Uint8Array(
     RECORD_HEADER_BYTES + SMALL_RECORD_BLOCKS * (BLOCK_BYTES + CHECKSUM_BYTES),
   );
@@ -87,7 +92,7 @@ export class SegmentReader {
       this.#files.set(segment, file);
       return file;
     }
-    file = this.#disk.open(path.join(this.#directory, segmentFileName(segment)));
+    file = this.#openForm(segment);
     this.#files.set(segment, file);
     if (this.#files.size > OPEN_FILES_MAX) {
       for (const [oldest, idle] of this.#files) {
@@ -99,6 +104,40 @@ export class SegmentReader {
     return file;
   }
 
+  /** Opens either form of a segment. */
+  #openForm(segment: number): DiskFile {
+    const file = this.#disk.open(path.join(this.#directory, segmentFileName(segment)));
+    try {
+      if (!isCompressedSegment(file)) return file;
+      const compressed = new CompressedSegmentFile(file, this.#frames);
+      if (compressed.header.segment === segment) return compressed;
+      throw new VarveError(
+        "damaged",
+        `read ${file.path}: its content is that of segment ${compressed.header.segment}`,
+      );
+    } catch (thrown) {
+      file.close();
+      throw thrown;
+    }
+  }
+
+  /** Whether a segment is stored in compressed form, readable or not. */
+  isCompressed(segment: number): boolean {
+    const opened = this.#files.get(segment);
+    if (opened !== undefined) return opened instanceof CompressedSegmentFile;
+    const file = this.#disk.open(path.join(this.#directory, segmentFileName(segment)));
+    try {
+      return isCompressedSegment(file);
+    } finally {
+      file.close();
+    }
+  }
+
+  /** Size of a segment in virtual bytes: those that places and scans count in, whatever its form. */
+  sizeBytes(segment: number): number {
+    return this.#open(segment).sizeBytes();
+  }
+
   /**
    * Fills `target` with the blocks of a run; `target` is exactly `blockCount` blocks long.
    * Throws `damaged` when the bytes cannot be proved right, `not-found` when the segment is gone.
@@ -106,7 +145,10 @@ export class SegmentReader {
   readBlocks(run: BlockRun, target: Uint8Array): void {
     const file = this.#open(run.segment);
     const scratch = this.#scratch;
-    const inOnePiece = run.payloadBlock + run.blockCount <= SMALL_RECORD_BLOCKS;
+    // One piece saves a system call; of a compressed segment only what is needed is touched, lest damage beside it
+    // be met.
+    const inOnePiece = run.payloadBlock + run.blockCount <= SMALL_RECORD_BLOCKS &&
+      !(file instanceof CompressedSegmentFile);
     const got = file.read(
       run.recordOffset,
       inOnePiece
@@ -172,7 +214,17 @@ export class SegmentReader {
   /** The header of a segment, or `undefined` when it is torn. */
   header(segment: number): SegmentHeader | undefined {
     const bytes = new Uint8Array(SEGMENT_HEADER_BYTES);
-    return decodeSegmentHeader(bytes.subarray(0, this.#open(segment).read(0, bytes)));
+    return decodeSegmentHeader(bytes.subarray(0, this.#readProved(segment, 0, bytes)));
+  }
+
+  /** Reads as the file does; nothing of a compressed file that is damaged there. */
+  #readProved(segment: number, offset: number, target: Uint8Array): number {
+    try {
+      return this.#open(segment).read(offset, target);
+    } catch (thrown) {
+      if (thrown instanceof VarveError && thrown.code === "damaged") return 0;
+      throw thrown;
+    }
   }
 
   /** The header of the record at a known place; throws `damaged` when there is none. */
@@ -187,12 +239,12 @@ export class SegmentReader {
     );
   }
 
-  /** Headers of all records of a finished segment with their places, bodies unread. */
+  /** Headers of all records of a finished segment with their places, bodies unread; ends before the first damaged one. */
   *headers(segment: number): Generator<{ header: RecordHeader; offset: number }> {
-    const file = this.#open(segment);
     const bytes = new Uint8Array(RECORD_HEADER_BYTES);
     for (let offset = SEGMENT_HEADER_BYTES;;) {
-      const header = decodeRecordHeader(bytes.subarray(0, file.read(offset, bytes)), 0, segment);
+      const got = this.#readProved(segment, offset, bytes);
+      const header = decodeRecordHeader(bytes.subarray(0, got), 0, segment);
       if (header === undefined) return;
       yield { header, offset };
       offset += recordBytes(header);
@@ -202,22 +254,24 @@ export class SegmentReader {
   /**
    * Calls `visit` for each record from `from` (0 for the first) to the last that is whole, checking headers and
    * every byte of every body, and tells where the whole records end. A `visit` that answers false ends the scan
-   * before its record. Memory: one record.
+   * before its record. Memory: one record. Sizes are virtual; of a compressed segment that is damaged as a whole,
+   * `fileBytes` is the size of its file.
    */
   scan(segment: number, from: number, visit: (record: ScannedRecord) => boolean | void): ScanResult {
-    const file = this.#open(segment);
-    const fileBytes = file.sizeBytes();
     const header = this.header(segment);
+    const fileBytes = this.#scanBytes(segment);
     if (header === undefined || header.segment !== segment) {
       return { header: undefined, validBytes: 0, fileBytes };
     }
     const headBytes = new Uint8Array(RECORD_HEADER_BYTES);
     let at = Math.max(from, SEGMENT_HEADER_BYTES);
     for (;;) {
-      const record = decodeRecordHeader(headBytes.subarray(0, file.read(at, headBytes)), 0, segment);
+      const got = this.#readProved(segment, at, headBytes);
+      const record = decodeRecordHeader(headBytes.subarray(0, got), 0, segment);
       if (record === undefined || at + recordBytes(record) > fileBytes) break;
       const body = new Uint8Array(recordBytes(record) - RECORD_HEADER_BYTES);
-      if (file.read(at + RECORD_HEADER_BYTES, body) !== body.length || !isBodyWhole(record, body)) break;
+      const bodyGot = this.#readProved(segment, at + RECORD_HEADER_BYTES, body);
+      if (bodyGot !== body.length || !isBodyWhole(record, body)) break;
       const text = isText(record.kind) ? new TextDecoder().decode(body) : undefined;
       if (visit({ header: record, offset: at, text }) === false) break;
       at += recordBytes(record);
@@ -225,7 +279,16 @@ export class SegmentReader {
     return { header, validBytes: at, fileBytes };
   }
 
-  /** Closes a segment that is about to be deleted. */
+  #scanBytes(segment: number): number {
+    try {
+      return this.sizeBytes(segment);
+    } catch (thrown) {
+      if (!(thrown instanceof VarveError) || thrown.code !== "damaged") throw thrown;
+      return this.#disk.stat(path.join(this.#directory, segmentFileName(segment)))?.sizeBytes ?? 0;
+    }
+  }
+
+  /** Closes a segment that is about to be deleted or replaced. */
   forget(segment: number): void {
     this.#files.get(segment)?.close();
     this.#files.delete(segment);

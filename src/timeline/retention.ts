@@ -63,12 +63,12 @@ function invalid(field: string, found: string, wanted: string): VarveError {
 }
 
 /** One moment of each interval of a tier: the last flush in it, or without one the last moment. */
-export class TierPicker {
+export class TierPicker<T extends PackedMoment = PackedMoment> {
   readonly tier: RetentionTier;
   readonly #everyUs: number;
   readonly #fromUs: number;
   #bucket = -1;
-  #best: PackedMoment | undefined;
+  #best: T | undefined;
 
   /** Picks among moments not older than the tier keeps them, as of `nowUs`. */
   constructor(tier: RetentionTier, nowUs: number) {
@@ -78,7 +78,7 @@ export class TierPicker {
   }
 
   /** Takes the next moment, in ascending order; returns the pick of an interval that this moment has ended. */
-  next(moment: PackedMoment): PackedMoment | undefined {
+  next(moment: T): T | undefined {
     if (moment.timeUs < this.#fromUs) return undefined;
     const bucket = Math.floor(moment.timeUs / this.#everyUs);
     const ended = bucket === this.#bucket ? undefined : this.#best;
@@ -89,7 +89,7 @@ export class TierPicker {
   }
 
   /** The pick of the last interval; `undefined` while the interval has not ended by `untilUs`. */
-  last(untilUs = Infinity): PackedMoment | undefined {
+  last(untilUs = Infinity): T | undefined {
     return (this.#bucket + 1) * this.#everyUs <= untilUs ? this.#best : undefined;
   }
 }
@@ -122,53 +122,90 @@ export interface RetentionInput {
   readonly nowUs: number;
 }
 
+/** Moments looked at between two turns. */
+const TURN_MOMENTS = 1024;
+
 /** Chooses what to keep; `undefined` when there is no moment at all. */
 export function chooseKept(input: RetentionInput): RetentionOutcome | undefined {
-  const { policy, nowUs } = input;
-  const continuousUs = durationUs(policy.continuous, "continuous");
-  const horizonUs = nowUs - continuousUs;
-  const longestUs = policy.tiers.reduce(
-    (max, tier) => Math.max(max, durationUs(tier.for, "for")),
-    continuousUs,
-  );
+  const choice = choosingKept(input);
+  for (;;) {
+    const step = choice.next();
+    if (step.done) return step.value;
+  }
+}
+
+/**
+ * As `chooseKept`, yielding now and then, so that a caller may take turns with other work. Memory: what is kept and a
+ * moment for each tier, however many there are to choose from.
+ */
+export function* choosingKept(input: RetentionInput): Generator<void, RetentionOutcome | undefined> {
+  const horizonUs = input.nowUs - durationUs(input.policy.continuous, "continuous");
   const untilOfKept = new Map(input.kept.map((moment) => [moment.seq, moment.untilUs]));
-  const markedSeqs = new Set(
-    input.marks.filter((mark) => mark.pinned || mark.timeUs >= nowUs - longestUs).map((mark) => mark.seq),
-  );
-  const pickers = policy.tiers.map((tier) => new TierPicker(tier, nowUs));
-
+  const chooser = new Chooser(input);
   let base: PackedMoment | undefined;
-  const older: KeptMoment[] = [];
+  let seen = 0;
   for (const moment of input.moments) {
-    if (base !== undefined) {
-      older.push({ ...base, untilUs: untilOfKept.get(base.seq) ?? moment.timeUs });
-      if (moment.timeUs > horizonUs) {
-        // `base` was current at the horizon; it is no older moment.
-        older.pop();
-        break;
-      }
-    }
+    // `base` was current at the horizon: it is no older moment.
+    if (base !== undefined && moment.timeUs > horizonUs) break;
+    if (base !== undefined) chooser.add({ ...base, untilUs: untilOfKept.get(base.seq) ?? moment.timeUs });
     base = moment;
+    if (++seen % TURN_MOMENTS === 0) yield;
   }
-  if (base === undefined) return undefined;
+  return base === undefined ? undefined : chooser.finish(base);
+}
 
-  const chosen = new Set<number>();
-  for (const picker of pickers) {
-    for (const moment of older) {
-      const pick = picker.next(moment);
-      if (pick !== undefined) chosen.add(pick.seq);
-    }
-    const last = picker.last();
-    if (last !== undefined) chosen.add(last.seq);
+/** Takes the moments before the base, one by one. */
+class Chooser {
+  readonly #marks: readonly MarkRow[];
+  readonly #allMarkedSeqs: ReadonlySet<number>;
+  /** Sequences of marks that are young enough, or pinned. */
+  readonly #keptMarkSeqs: ReadonlySet<number>;
+  readonly #pickers: TierPicker<KeptMoment>[];
+  readonly #kept = new Map<number, KeptMoment>();
+  /** Sequences of marks among the moments. */
+  readonly #markedSeqs: number[] = [];
+  #moments = 0;
+  #points = 0;
+
+  constructor({ policy, marks, nowUs }: RetentionInput) {
+    const longestUs = policy.tiers.reduce(
+      (max, tier) => Math.max(max, durationUs(tier.for, "for")),
+      durationUs(policy.continuous, "continuous"),
+    );
+    this.#marks = marks;
+    this.#allMarkedSeqs = new Set(marks.map((mark) => mark.seq));
+    this.#keptMarkSeqs = new Set(
+      marks.filter((mark) => mark.pinned || mark.timeUs >= nowUs - longestUs).map((mark) => mark.seq),
+    );
+    this.#pickers = policy.tiers.map((tier) => new TierPicker<KeptMoment>(tier, nowUs));
   }
-  const isKept = (moment: PackedMoment) => chosen.has(moment.seq) || markedSeqs.has(moment.seq);
-  const lost = older.filter((moment) => !isKept(moment));
-  const lostSeqs = new Set(lost.map((moment) => moment.seq));
-  return {
-    base,
-    kept: older.filter(isKept),
-    momentsLost: lost.length,
-    pointsLost: lost.filter(({ kind }) => kind === MOMENT_KINDS.flush || kind === MOMENT_KINDS.mark).length,
-    marksLost: input.marks.filter((mark) => lostSeqs.has(mark.seq)).map((mark) => mark.name),
-  };
+
+  add(moment: KeptMoment): void {
+    this.#moments++;
+    if (isPoint(moment)) this.#points++;
+    if (this.#allMarkedSeqs.has(moment.seq)) this.#markedSeqs.push(moment.seq);
+    if (this.#keptMarkSeqs.has(moment.seq)) this.#kept.set(moment.seq, moment);
+    for (const picker of this.#pickers) this.#keep(picker.next(moment));
+  }
+
+  #keep(pick: KeptMoment | undefined): void {
+    if (pick !== undefined) this.#kept.set(pick.seq, pick);
+  }
+
+  finish(base: PackedMoment): RetentionOutcome {
+    for (const picker of this.#pickers) this.#keep(picker.last());
+    const kept = [...this.#kept.values()].sort((a, b) => a.seq - b.seq);
+    const lostMarks = new Set(this.#markedSeqs.filter((seq) => !this.#kept.has(seq)));
+    return {
+      base,
+      kept,
+      momentsLost: this.#moments - kept.length,
+      pointsLost: this.#points - kept.filter(isPoint).length,
+      marksLost: this.#marks.filter((mark) => lostMarks.has(mark.seq)).map((mark) => mark.name),
+    };
+  }
+}
+
+function isPoint({ kind }: PackedMoment): boolean {
+  return kind === MOMENT_KINDS.flush || kind === MOMENT_KINDS.mark;
 }

@@ -4,7 +4,14 @@ import type { MarkRow } from "../catalog/catalog.ts";
 import type { KeptMoment } from "../catalog/moments.ts";
 import { MOMENT_KINDS, type PackedMoment } from "../catalog/packing.ts";
 import type { RetentionPolicy } from "../engine.ts";
-import { checkPolicy, chooseKept, DEFAULT_POLICY, durationUs, TierPicker } from "./retention.ts";
+import {
+  checkPolicy,
+  chooseKept,
+  choosingKept,
+  DEFAULT_POLICY,
+  durationUs,
+  TierPicker,
+} from "./retention.ts";
 
 const SECOND = 1_000_000;
 const NOW = 1_000_000 * SECOND;
@@ -127,6 +134,27 @@ Deno.test("chooseKept() later, on what it has left, keeps a subset of it, and mo
       assert.equal(untilUs, moments[seq + 1]?.timeUs, "the command that ended it may be gone");
     }
   }));
+});
+
+Deno.test("choosingKept() gives others their turn and never reads far ahead", () => {
+  let given = 0;
+  const moments = function* () {
+    for (let seq = 0; seq < 100_000; seq++) {
+      given++;
+      yield { seq, timeUs: NOW - 200_000_000 + seq * 1000, kind: MOMENT_KINDS.change };
+    }
+  };
+  const policy = { continuous: "1s", tiers: [{ every: "10s", for: "1h" }] };
+  const choice = choosingKept({ moments: moments(), kept: [], marks: [], policy, nowUs: NOW });
+  let before = 0;
+  for (let step = choice.next();; step = choice.next()) {
+    assert.ok(given - before <= 2000, `${given - before} moments without a turn`);
+    before = given;
+    if (!step.done) continue;
+    assert.equal(step.value?.kept.length, 10);
+    assert.equal(step.value.momentsLost, 100_000 - 1 - 10);
+    break;
+  }
 });
 
 Deno.test("chooseKept() has nothing to say of no history, and a single moment is its base", () => {

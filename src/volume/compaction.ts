@@ -3,7 +3,8 @@
  *
  * A new segment is written under a temporary name, synced, read back, renamed, and only then listed in the map; what a
  * crash leaves behind is removed at the next start. Records keep their sequence, time and client. A write of which only
- * some blocks live becomes a record for each run of them, flagged as partial; trims and zeroes stay whole.
+ * some blocks live becomes a record for each run of them, flagged as partial; trims and zeroes stay whole. Segments are
+ * walked from end to end at the same time, so that only living runs are held in memory, however many records there are.
  *
  * @module
  */
@@ -11,6 +12,7 @@ import path from "node:path";
 import { BLOCK_BYTES } from "../base/block_device.ts";
 import { VarveError } from "../base/errors.ts";
 import { pause } from "../base/turns.ts";
+import type { PackedExtent } from "../catalog/packing.ts";
 import type { MapExtent } from "../catalog/recovery_map.ts";
 import type { Disk, DiskFile } from "../disk/mod.ts";
 import {
@@ -20,31 +22,72 @@ import {
   type NewRecord,
   RECORD_HEADER_BYTES,
   RECORD_PARTIAL,
+  recordBytes,
   type RecordHeader,
   type RecordPlace,
   SEGMENT_COMPACTED,
+  SEGMENT_HEADER_BYTES,
   segmentFileName,
 } from "../journal/mod.ts";
 import { crc32 } from "node:zlib";
 import { VOLUME_FILES } from "../timeline/past.ts";
 import { type JournalText, SEGMENT_BYTES, type Volume } from "./volume.ts";
 
+/** Work goes on for this long before others get their turn, in milliseconds. */
+const SLICE_MS = 2;
+/** What was written is proved in pieces of this size, in bytes. */
+const PROOF_BYTES = 1 << 20;
+
 /** A run of blocks of a condemned segment that some kept moment sees; blocks count from the volume's start. */
 export type LivingRun = MapExtent;
 
-/** Where runs have gone: by segment, byte of the record, and block in its payload. */
-export type Relocations = Map<number, Map<number, Map<number, RecordPlace>>>;
+/** A run that was carried over, and the record that it has become. */
+interface MovedRun {
+  readonly payloadBlock: number;
+  readonly blockCount: number;
+  readonly place: RecordPlace;
+}
+
+/** Where runs have gone: by segment and byte of the record, ascending in the payload. */
+export type Relocations = Map<number, Map<number, MovedRun[]>>;
+
+/** An extent in its new place; the very extent when it has not been moved. */
+export function relocate(extent: PackedExtent, relocations: Relocations): PackedExtent {
+  const runs = relocations.get(extent.segment)?.get(extent.recordOffset);
+  if (runs === undefined) return extent;
+  let low = 0;
+  let high = runs.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    const run = runs[middle];
+    if (run !== undefined && run.payloadBlock + run.blockCount <= extent.payloadBlock) low = middle + 1;
+    else high = middle;
+  }
+  const run = runs[low];
+  const from = extent.payloadBlock - (run?.payloadBlock ?? Infinity);
+  if (run === undefined || from < 0) return extent;
+  if (from + extent.blockCount > run.blockCount) throw new Error("a living version was carried over in part");
+  return { ...extent, segment: run.place.segment, recordOffset: run.place.offset, payloadBlock: from };
+}
 
 /** What to compact. */
 export interface CompactionOrder {
-  /** Runs to carry over. */
-  readonly living: LivingRun[];
   /** Segments that will be deleted. */
-  readonly condemned: ReadonlySet<number>;
-  /** Told how far it has come, in bytes. */
-  readonly onProgress: (doneBytes: number, totalBytes: number) => void;
+  readonly segments: readonly number[];
+  /** Runs to carry over, by segment. */
+  readonly living: ReadonlyMap<number, LivingRun[]>;
+  /** Told of bytes that have been carried over since the last call. */
+  readonly onProgress: (bytes: number) => void;
   /** Stops it when aborted. */
   readonly signal: AbortSignal;
+}
+
+/** What came of it. */
+export interface CompactionOutcome {
+  /** Where the runs are now. */
+  readonly relocations: Relocations;
+  /** Segments that must stay: not all of them could be carried over. */
+  readonly damaged: Set<number>;
 }
 
 /** A record to carry over: a run of blocks, or a hole. */
@@ -55,59 +98,124 @@ interface Carried {
   readonly run: LivingRun | undefined;
 }
 
-/** Carries the living records over, in the order of their sequences; resolves with their new places. */
+/** Carries the living records over, in the order of their sequences. Memory: the living runs. */
 export async function compactSegments(
   volume: Volume,
   disk: Disk,
   order: CompactionOrder,
-): Promise<Relocations> {
-  const relocations: Relocations = new Map();
-  const carried: Carried[] = order.living.map((run) => ({
-    segment: run.segment,
-    offset: run.recordOffset,
-    seq: run.seq,
-    run,
-  }));
-  for (const segment of order.condemned) {
-    for (const { header, offset } of volume.segments.headers(segment)) {
-      if (header.kind === "trim" || header.kind === "zero") {
-        carried.push({ segment, offset, seq: header.seq, run: undefined });
-      }
-    }
-  }
-  carried.sort((a, b) => a.seq - b.seq);
-  const totalBytes = order.living.reduce((sum, run) => sum + run.blockCount * BLOCK_BYTES, 0);
-  let doneBytes = 0;
+): Promise<CompactionOutcome> {
+  const outcome: CompactionOutcome = { relocations: new Map(), damaged: new Set() };
+  const records = inOrder(
+    order.segments.map((segment) => carriedOf(volume, segment, order.living.get(segment) ?? [], outcome)),
+  );
   let writer: CompactedSegment | undefined;
   try {
-    for (const record of carried) {
+    let sliceFrom = volume.scheduler.ticksMs();
+    let holeSeq = -1;
+    for (const record of records) {
       order.signal.throwIfAborted();
-      writer ??= new CompactedSegment(volume, disk, record.seq - 1, [...order.condemned]);
-      const place = writer.carry(record);
-      if (record.run !== undefined) {
-        remember(relocations, record.run, place);
-        doneBytes += record.run.blockCount * BLOCK_BYTES;
-        order.onProgress(doneBytes, totalBytes);
+      // A segment that a prune had to keep was carried over before: its holes are there twice.
+      const isRepeated = record !== undefined && record.run === undefined && record.seq === holeSeq;
+      if (record !== undefined && !isRepeated) {
+        if (record.run === undefined) holeSeq = record.seq;
+        writer ??= new CompactedSegment(volume, disk, record.seq - 1, [...order.segments]);
+        carryOver(writer, record, order, outcome);
       }
-      if (writer.bytes >= SEGMENT_BYTES) {
+      if (writer !== undefined && writer.bytes >= SEGMENT_BYTES) {
         await writer.publish();
         writer = undefined;
-      } else if (doneBytes % (1 << 20) === 0) await pause(volume.scheduler);
+      }
+      if (volume.scheduler.ticksMs() - sliceFrom >= SLICE_MS) {
+        await pause(volume.scheduler);
+        sliceFrom = volume.scheduler.ticksMs();
+      }
     }
     await writer?.publish();
   } catch (thrown) {
     writer?.abandon();
     throw thrown;
   }
-  return relocations;
+  return outcome;
 }
 
-function remember(relocations: Relocations, run: LivingRun, place: RecordPlace): void {
-  let records = relocations.get(run.segment);
-  if (records === undefined) relocations.set(run.segment, records = new Map());
-  let runs = records.get(run.recordOffset);
-  if (runs === undefined) records.set(run.recordOffset, runs = new Map());
-  runs.set(run.payloadBlock, place);
+function carryOver(
+  writer: CompactedSegment,
+  record: Carried,
+  order: CompactionOrder,
+  { relocations, damaged }: CompactionOutcome,
+): void {
+  try {
+    const place = writer.carry(record);
+    const { run, segment } = record;
+    if (run === undefined) return;
+    let records = relocations.get(segment);
+    if (records === undefined) relocations.set(segment, records = new Map());
+    let runs = records.get(run.recordOffset);
+    if (runs === undefined) records.set(run.recordOffset, runs = []);
+    runs.push({ payloadBlock: run.payloadBlock, blockCount: run.blockCount, place });
+    order.onProgress(run.blockCount * BLOCK_BYTES);
+  } catch (thrown) {
+    if (!(thrown instanceof VarveError) || thrown.code !== "damaged") throw thrown;
+    damaged.add(record.segment);
+  }
+}
+
+/** What is to be carried over of one segment, in its order, with `undefined` for a record of which nothing is. */
+function* carriedOf(
+  volume: Volume,
+  segment: number,
+  runs: LivingRun[],
+  { damaged }: CompactionOutcome,
+): Generator<Carried | undefined> {
+  runs.sort((a, b) => a.recordOffset - b.recordOffset || a.payloadBlock - b.payloadBlock);
+  let next = 0;
+  let end = SEGMENT_HEADER_BYTES;
+  for (const { header, offset } of volume.segments.headers(segment)) {
+    end = offset + recordBytes(header);
+    for (let run = runs[next]; run?.recordOffset === offset; run = runs[++next]) {
+      yield { segment, offset, seq: run.seq, run };
+    }
+    if (header.kind === "trim" || header.kind === "zero") {
+      yield { segment, offset, seq: header.seq, run: undefined };
+    }
+    yield undefined;
+  }
+  if (end !== sizeOf(volume, segment) || next !== runs.length) damaged.add(segment);
+}
+
+/** Size of a segment, or -1 when it cannot be told. */
+function sizeOf(volume: Volume, segment: number): number {
+  try {
+    return volume.segments.sizeBytes(segment);
+  } catch (thrown) {
+    if (thrown instanceof VarveError && thrown.code === "damaged") return -1;
+    throw thrown;
+  }
+}
+
+/** Merges ascending sources; `undefined` where a step led to nothing. */
+function* inOrder(sources: Generator<Carried | undefined>[]): Generator<Carried | undefined> {
+  const heads: { record: Carried; source: Generator<Carried | undefined> }[] = [];
+  function* advance(source: Generator<Carried | undefined>): Generator<undefined> {
+    for (let step = source.next(); !step.done; step = source.next()) {
+      if (step.value !== undefined) {
+        heads.push({ record: step.value, source });
+        return;
+      }
+      yield undefined;
+    }
+  }
+  for (const source of sources) yield* advance(source);
+  while (heads.length > 0) {
+    let first = 0;
+    for (let i = 1; i < heads.length; i++) {
+      if ((heads[i]?.record.seq ?? 0) < (heads[first]?.record.seq ?? 0)) first = i;
+    }
+    const [head] = heads.splice(first, 1);
+    if (head === undefined) return;
+    yield head.record;
+    yield* advance(head.source);
+  }
 }
 
 class CompactedSegment {
@@ -116,8 +224,8 @@ class CompactedSegment {
   readonly #file: DiskFile;
   readonly #number: number;
   readonly #place: string;
-  readonly #firstSeq: number;
-  readonly #expected: { offset: number; seq: number }[] = [];
+  #firstSeq: number;
+  #records = 0;
   #lastSeq: number;
   #bytes = 0;
   #open = true;
@@ -212,8 +320,9 @@ class CompactedSegment {
       const record: NewRecord = { ...kept, kind, flags: RECORD_PARTIAL, firstBlock: run.firstBlock };
       this.#append(...encodeBlockRecord(record, this.#number, payload));
     }
-    this.#expected.push({ offset: place.offset, seq });
-    this.#lastSeq = seq;
+    this.#records++;
+    this.#firstSeq = Math.min(this.#firstSeq, seq);
+    this.#lastSeq = Math.max(this.#lastSeq, seq);
     return place;
   }
 
@@ -223,7 +332,7 @@ class CompactedSegment {
     await this.#file.sync();
     this.#close();
     this.#disk.rename(`${this.#place}.tmp`, this.#place);
-    this.#proveWhole();
+    await this.#proveWhole();
     await this.#disk.syncDirectory(path.join(directory, VOLUME_FILES.segments));
     await this.#volume.exclusively(() => {
       map.transaction(() =>
@@ -240,14 +349,21 @@ class CompactedSegment {
     });
   }
 
-  #proveWhole(): void {
-    let next = 0;
-    const { validBytes } = this.#volume.segments.scan(this.#number, 0, ({ header, offset }) => {
-      if (header.kind === "meta") return true;
-      const expected = this.#expected[next++];
-      return expected?.offset === offset && expected.seq === header.seq;
-    });
-    if (validBytes !== this.#bytes || next !== this.#expected.length) {
+  async #proveWhole(): Promise<void> {
+    const { segments, scheduler } = this.#volume;
+    let records = 0;
+    let validBytes = 0;
+    for (let paused = true; paused;) {
+      const from = validBytes;
+      paused = false;
+      ({ validBytes } = segments.scan(this.#number, from, ({ header, offset }) => {
+        paused = offset - from >= PROOF_BYTES;
+        if (!paused && header.kind !== "meta") records++;
+        return !paused;
+      }));
+      await pause(scheduler);
+    }
+    if (validBytes !== this.#bytes || records !== this.#records) {
       throw new VarveError(
         "damaged",
         `compact segments: ${this.#place} does not read back as it was written`,
@@ -261,9 +377,11 @@ class CompactedSegment {
     this.#open = false;
   }
 
-  /** Gives up before publishing. */
+  /** Gives up a segment that is not listed. */
   abandon(): void {
     this.#close();
+    this.#volume.segments.forget(this.#number);
     this.#disk.remove(`${this.#place}.tmp`);
+    this.#disk.remove(this.#place);
   }
 }

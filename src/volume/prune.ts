@@ -7,12 +7,15 @@
  * The order of steps, and what breaks if two are swapped:
  * 1. The journal is told which moments remain, durably; then the map's moments are thinned. From here on nobody can ask
  *    for what is about to go. Were it later, somebody could be reading a moment whose bytes disappear.
- * 2. Living blocks of mostly-dead segments are written to new segments, synced, renamed into place, and listed.
- * 3. Region by region, in one transaction each, dead versions leave the map and living ones point to their new place.
- *    Old and new segments both exist, so every region is right before and after.
- * 4. Old segments are marked as retired, that is made durable, and only then are they deleted. Were they deleted first,
- *    a power cut could bring back a map that points at them.
- * A crash in between loses nothing: dead versions that are left are found by the next prune.
+ * 2. Region by region, in one transaction each, dead versions leave the map. Nobody can name a moment that sees them.
+ * 3. Mostly-dead segments are dealt with in groups, so that memory, and the space that old and new take together, stay
+ *    bounded. Living blocks of a group are written to new segments, synced, renamed into place, and listed.
+ * 4. Row by row of the map, living versions of the group point to their new place. Old and new segments both exist, so
+ *    every row is right before and after.
+ * 5. Old segments of the group are marked as retired, that is made durable, and only then are they deleted. Were they
+ *    deleted first, a power cut could bring back a map that points at them.
+ * A crash in between loses nothing: dead versions that are left are found by the next prune. A segment of which a part
+ * cannot be proved right is kept beside what could be carried over: its damaged blocks stay errors, and nothing else goes.
  *
  * @module
  */
@@ -23,19 +26,22 @@ import { inTurns } from "../base/turns.ts";
 import type { MarkRow } from "../catalog/catalog.ts";
 import { foldLog } from "../catalog/database.ts";
 import type { PackedExtent } from "../catalog/packing.ts";
-import { livingExtents } from "../catalog/region_history.ts";
 import { REGION_BLOCKS } from "../catalog/region_map.ts";
 import type { Disk } from "../disk/mod.ts";
 import type { PruneResult, RetentionPolicy } from "../engine.ts";
 import { CHECKSUM_BYTES, RECORD_HEADER_BYTES, segmentFileName } from "../journal/mod.ts";
 import { VOLUME_FILES } from "../timeline/past.ts";
 import { momentInfo } from "../timeline/resolve.ts";
-import { chooseKept, type RetentionOutcome } from "../timeline/retention.ts";
-import { compactSegments, type LivingRun, type Relocations } from "./compaction.ts";
+import { choosingKept, type RetentionOutcome } from "../timeline/retention.ts";
+import { compactSegments, type LivingRun, relocate } from "./compaction.ts";
 import type { JournalText, Volume } from "./volume.ts";
 
 /** A segment is rewritten when less than this share of it is alive. */
 const LIVE_SHARE_MIN = 0.5;
+/** A group of segments that are rewritten together has at most so many, */
+const GROUP_SEGMENTS_MAX = 32;
+/** and at most so many living bytes, unless it is a single one. */
+const GROUP_LIVING_BYTES_MAX = 256 * 1024 * 1024;
 
 /** What a prune is to do. */
 export interface PrunePlan {
@@ -71,13 +77,16 @@ export interface PruneOptions {
  */
 export async function planPrune(volume: Volume, options: PruneOptions): Promise<PrunePlan> {
   volume.checkPast("prune");
-  const outcome = chooseKept({
-    moments: volume.moments.between(0, Number.MAX_SAFE_INTEGER),
-    kept: volume.moments.kept(),
-    marks: options.marks,
-    policy: options.policy,
-    nowUs: options.nowUs,
-  });
+  const outcome = await inTurns(
+    choosingKept({
+      moments: volume.moments.between(0, Number.MAX_SAFE_INTEGER),
+      kept: volume.moments.kept(),
+      marks: options.marks,
+      policy: options.policy,
+      nowUs: options.nowUs,
+    }),
+    volume.scheduler,
+  );
   if (outcome === undefined) throw new VarveError("conflict", "prune: the volume has no history");
   const keptSeqs = [...outcome.kept.map((moment) => moment.seq), outcome.base.seq];
   const liveBytes = new Map<number, number>();
@@ -87,14 +96,15 @@ export async function planPrune(volume: Volume, options: PruneOptions): Promise<
   let bytesFreed = 0;
   // What the next start would scan stays as it is.
   const rows = volume.map.statement(
-    "SELECT segment, bytes FROM segments WHERE last_seq <= ? AND retired = 0 AND (compacted = 1 OR segment < ?)",
+    "SELECT segment, bytes, coalesce(stored_bytes, bytes) AS stored FROM segments WHERE last_seq <= ? AND retired = 0 AND (compacted = 1 OR segment < ?)",
   ).all(outcome.base.seq, volume.map.getState("scan_segment", 1));
   for (const row of rows) {
     const bytes = Number(row["bytes"]);
     const living = liveBytes.get(Number(row["segment"])) ?? 0;
     if (living >= bytes * LIVE_SHARE_MIN) continue;
     segments.push(Number(row["segment"]));
-    bytesFreed += bytes - living;
+    // What is left of a compressed segment is compressed again.
+    bytesFreed += Math.round(Number(row["stored"]) * (1 - living / bytes));
   }
   const oldest = outcome.kept[0] ?? outcome.base;
   return {
@@ -122,11 +132,10 @@ function* countLiving(
 ): Generator<void> {
   for (const region of volume.map.usedRegions()) {
     signal.throwIfAborted();
-    const { baseline, deltas } = livingExtents(volume.map.regionHistory(region), keptSeqs);
-    for (const extent of baseline.concat(deltas)) {
-      if (extent.segment === 0) continue;
+    yield* volume.map.livingIn(region, keptSeqs, (extent) => {
+      if (extent.segment === 0) return;
       liveBytes.set(extent.segment, (liveBytes.get(extent.segment) ?? 0) + storedBytes(extent));
-    }
+    });
     yield;
   }
 }
@@ -153,70 +162,161 @@ export async function prune(
       return Promise.resolve();
     });
   }
-  const condemned = new Set(plan.segments);
-  const relocations = await rewriteLiving(volume, disk, keptSeqs, condemned, options);
-  for (const region of map.usedRegions()) {
-    options.signal.throwIfAborted();
-    await volume.exclusively(() => {
-      map.transaction(() => {
-        const history = map.regionHistory(region);
-        const living = livingExtents(history, keptSeqs);
-        map.replaceRegion(
-          region,
-          relocate(living.baseline, relocations),
-          relocate(living.deltas, relocations),
-        );
+  for (const segment of plan.segments) volume.condemned.add(segment);
+  try {
+    const living = await dropDead(volume, keptSeqs, options.signal);
+    const totalBytes = [...living.values()].reduce((sum, bytes) => sum + bytes, 0);
+    let doneBytes = 0;
+    for (const group of groupSegments(plan.segments, living)) {
+      await rewriteGroup(volume, disk, group, {
+        baseSeq: outcome.base.seq,
+        signal: options.signal,
+        hasLiving: group.some((segment) => living.has(segment)),
+        onProgress: (bytes) => options.onProgress(doneBytes += bytes, totalBytes),
       });
-      return Promise.resolve();
-    });
+    }
+  } finally {
+    volume.condemned.clear();
   }
+}
+
+/** Takes dead versions from the map; resolves with the living bytes of each condemned segment that has any. */
+async function dropDead(
+  volume: Volume,
+  keptSeqs: readonly number[],
+  signal: AbortSignal,
+): Promise<Map<number, number>> {
+  const { map, condemned } = volume;
+  const livingBytes = new Map<number, number>();
+  for (const region of map.usedRegions()) {
+    signal.throwIfAborted();
+    const thinning = map.thinRegion(region, keptSeqs, ({ segment, blockCount }) => {
+      if (!condemned.has(segment)) return;
+      livingBytes.set(segment, (livingBytes.get(segment) ?? 0) + blockCount * BLOCK_BYTES);
+    });
+    await volume.exclusively(() => inTurns(thinning, volume.scheduler));
+  }
+  return livingBytes;
+}
+
+/** Divides segments into groups, those without living bytes first, for they give space back at once. */
+function* groupSegments(
+  segments: readonly number[],
+  livingBytes: ReadonlyMap<number, number>,
+): Generator<number[]> {
+  let group: number[] = [];
+  let groupBytes = 0;
+  const dead = segments.filter((segment) => !livingBytes.has(segment));
+  for (const segment of dead.concat(segments.filter((segment) => livingBytes.has(segment)))) {
+    const bytes = livingBytes.get(segment) ?? 0;
+    const isFull = group.length === GROUP_SEGMENTS_MAX || groupBytes + bytes > GROUP_LIVING_BYTES_MAX;
+    if (group.length > 0 && (isFull || (groupBytes === 0 && bytes > 0))) {
+      yield group;
+      group = [];
+      groupBytes = 0;
+    }
+    group.push(segment);
+    groupBytes += bytes;
+  }
+  if (group.length > 0) yield group;
+}
+
+/** Takes steps 3 to 5 of the module's comment for one group. */
+async function rewriteGroup(
+  volume: Volume,
+  disk: Disk,
+  group: readonly number[],
+  options: { baseSeq: number; signal: AbortSignal; hasLiving: boolean; onProgress: (bytes: number) => void },
+): Promise<void> {
+  const { living, regions } = options.hasLiving
+    ? await inTurns(collectLiving(volume, new Set(group), options), volume.scheduler)
+    : { living: new Map<number, LivingRun[]>(), regions: [] };
+  const { relocations, damaged } = await compactSegments(volume, disk, {
+    ...options,
+    segments: group,
+    living,
+  });
+  const doomed = new Set(group.filter((segment) => !damaged.has(segment)));
+  const move = (extent: PackedExtent): PackedExtent => {
+    const moved = relocate(extent, relocations);
+    if (moved === extent && doomed.has(extent.segment)) {
+      throw new Error(`sequence ${extent.seq} lives in segment ${extent.segment} and was not carried over`);
+    }
+    return moved;
+  };
+  for (const region of regions) {
+    options.signal.throwIfAborted();
+    await volume.exclusively(() => relocateRegion(volume, region, options.baseSeq, move));
+  }
+  await deleteSegments(volume, disk, [...doomed], options.signal);
+}
+
+async function relocateRegion(
+  volume: Volume,
+  region: number,
+  baseSeq: number,
+  move: (extent: PackedExtent) => PackedExtent,
+): Promise<void> {
+  const { map } = volume;
+  map.database.exec("BEGIN IMMEDIATE");
+  try {
+    await inTurns(map.relocateRegion(region, baseSeq, move), volume.scheduler);
+    map.database.exec("COMMIT");
+  } catch (thrown) {
+    if (map.database.isTransaction) map.database.exec("ROLLBACK");
+    throw thrown;
+  }
+}
+
+/** Runs of a group by segment, and the regions that they lie in. Dead versions have left the map already. */
+function* collectLiving(
+  volume: Volume,
+  group: ReadonlySet<number>,
+  { signal, baseSeq }: { signal: AbortSignal; baseSeq: number },
+): Generator<void, { living: Map<number, LivingRun[]>; regions: number[] }> {
+  const living = new Map<number, LivingRun[]>();
+  const regions: number[] = [];
+  for (const region of volume.map.usedRegions()) {
+    signal.throwIfAborted();
+    let found = false;
+    // A condemned segment holds nothing newer than the base.
+    for (const { versions } of volume.map.versionsOf(region, baseSeq)) {
+      for (const extent of versions) {
+        if (!group.has(extent.segment)) continue;
+        let runs = living.get(extent.segment);
+        if (runs === undefined) living.set(extent.segment, runs = []);
+        runs.push({ ...extent, firstBlock: region * REGION_BLOCKS + extent.firstBlock });
+        found = true;
+      }
+      yield;
+    }
+    if (found) regions.push(region);
+    yield;
+  }
+  return { living, regions };
+}
+
+async function deleteSegments(
+  volume: Volume,
+  disk: Disk,
+  segments: readonly number[],
+  signal: AbortSignal,
+): Promise<void> {
+  const { map } = volume;
   await volume.exclusively(async () => {
     map.transaction(() => {
-      for (const segment of condemned) {
+      for (const segment of segments) {
         map.statement("UPDATE segments SET retired = 1 WHERE segment = ?").run(segment);
       }
     });
-    await foldLog(map.database, { scheduler: volume.scheduler, signal: options.signal });
+    await foldLog(map.database, { scheduler: volume.scheduler, signal });
     const directory = path.join(volume.directory, VOLUME_FILES.segments);
     volume.forgetRegions();
-    for (const segment of condemned) {
+    for (const segment of segments) {
       volume.segments.forget(segment);
       disk.remove(path.join(directory, segmentFileName(segment)));
     }
     await disk.syncDirectory(directory);
     map.transaction(() => map.statement("DELETE FROM segments WHERE retired = 1").run());
-  });
-}
-
-async function rewriteLiving(
-  volume: Volume,
-  disk: Disk,
-  keptSeqs: readonly number[],
-  condemned: ReadonlySet<number>,
-  options: Pick<PruneOptions, "signal" | "onProgress">,
-): Promise<Relocations> {
-  const living: LivingRun[] = [];
-  await inTurns(
-    (function* () {
-      for (const region of volume.map.usedRegions()) {
-        const { baseline, deltas } = livingExtents(volume.map.regionHistory(region), keptSeqs);
-        for (const extent of baseline.concat(deltas)) {
-          if (!condemned.has(extent.segment)) continue;
-          living.push({ ...extent, firstBlock: region * REGION_BLOCKS + extent.firstBlock });
-        }
-        yield;
-      }
-    })(),
-    volume.scheduler,
-  );
-  return await compactSegments(volume, disk, { living, condemned, ...options });
-}
-
-function relocate(extents: readonly PackedExtent[], relocations: Relocations): PackedExtent[] {
-  return extents.map((extent) => {
-    const place = relocations.get(extent.segment)?.get(extent.recordOffset)?.get(extent.payloadBlock);
-    return place === undefined
-      ? extent
-      : { ...extent, segment: place.segment, recordOffset: place.offset, payloadBlock: 0 };
   });
 }

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { BLOCK_BYTES } from "../base/block_device.ts";
+import { segmentFileName } from "../journal/mod.ts";
 import { VOLUME_FILES } from "../timeline/past.ts";
 import { assertBytes, TestRandom, TestVolume } from "./_testing.ts";
 import { planPrune, prune, type PrunePlan } from "./prune.ts";
@@ -135,5 +136,116 @@ Deno.test("planPrune() changes nothing", async () => {
   for (let seq = 1; seq <= 100; seq++) {
     assert.equal((await test.contentAt(seq))[0], seq - 1);
     assert.equal(test.volume.moments.atSeq(seq).found?.seq, seq);
+  }
+});
+
+Deno.test("prune() rewrites many segments in groups and keeps what their kept moments see", async () => {
+  await using test = new TestVolume(SIZE, 12_000);
+  const { live } = await test.create();
+  const past = [new Uint8Array(SIZE)];
+  const random = new TestRandom(31);
+  const model = new Uint8Array(SIZE);
+  for (let i = 0; i < 400; i++) {
+    test.clock.us += HOUR_US / 20;
+    const offset = (i % 23) * BLOCK_BYTES;
+    if (i % 9 === 0) {
+      live.trim(offset, 2 * BLOCK_BYTES);
+      model.fill(0, offset, offset + 2 * BLOCK_BYTES);
+    } else {
+      const data = random.bytes(BLOCK_BYTES);
+      live.write(offset, data);
+      model.set(data, offset);
+    }
+    past.push(model.slice());
+  }
+  await live.flush();
+  past.push(model.slice());
+  const policy = { continuous: "1h", tiers: [{ every: "5h", for: "7d" }] };
+  const plan = await runPrune(test, policy);
+  assert.ok(plan.segments.length > 64, `${plan.segments.length} segments are more than two groups`);
+  assert.equal(test.volume.condemned.size, 0);
+  for (const segment of plan.segments) {
+    assert.equal(test.disk.stat(`${test.directory}/segments/${segmentFileName(segment)}`), undefined);
+  }
+  for (const seq of plan.keptSeqs) assertBytes(await test.contentAt(seq), past[seq], `kept ${seq}`);
+  await test.close();
+  await test.open();
+  for (const seq of plan.keptSeqs) assertBytes(await test.contentAt(seq), past[seq], `reopened, kept ${seq}`);
+});
+
+Deno.test("prune() that is aborted between its groups leaves every kept moment readable, and the next one ends it", async () => {
+  for (const abortAfter of [1, 2, 5, 8, 12]) {
+    await using test = new TestVolume(SIZE, 12_000);
+    const { live } = await test.create();
+    const past = [new Uint8Array(SIZE)];
+    const model = new Uint8Array(SIZE);
+    const random = new TestRandom(33);
+    for (let i = 0; i < 300; i++) {
+      test.clock.us += HOUR_US / 20;
+      const offset = random.below(24) * BLOCK_BYTES;
+      model.fill(i, offset, offset + BLOCK_BYTES);
+      live.write(offset, model.subarray(offset, offset + BLOCK_BYTES));
+      past.push(model.slice());
+    }
+    await live.flush();
+    const policy = { continuous: "1h", tiers: [{ every: "5h", for: "7d" }] };
+    await test.volume.settleSegments();
+    const abort = new AbortController();
+    const common = { onProgress: () => {}, signal: abort.signal };
+    const plan = await planPrune(test.volume, { marks: [], policy, nowUs: test.clock.us, ...common });
+    let calls = 0;
+    const onProgress = () => {
+      if (++calls === abortAfter) abort.abort();
+    };
+    await assert.rejects(
+      prune(test.volume, test.disk, plan, { ...common, onProgress }),
+      `after ${abortAfter} of ${calls}, ${plan.segments}`,
+    );
+    for (const seq of plan.keptSeqs) {
+      assertBytes(await test.contentAt(seq), past[seq], `aborted, kept ${seq}`);
+    }
+    const again = await runPrune(test, policy);
+    assert.equal(again.result.momentsLost, 0);
+    for (const seq of plan.keptSeqs) assertBytes(await test.contentAt(seq), past[seq], `ended, kept ${seq}`);
+  }
+});
+
+Deno.test("prune() keeps a segment with a damaged block beside what it could carry over", async () => {
+  await using test = new TestVolume(SIZE, 60_000);
+  const { live } = await test.create();
+  for (let i = 0; i < 24; i++) live.write(i * BLOCK_BYTES, new Uint8Array(BLOCK_BYTES).fill(i + 1));
+  const { seq } = await live.mark(JSON.stringify({ type: "mark", name: "kept", pinned: true }));
+  test.marks.push({ name: "kept", seq, timeUs: live.lastTimeUs, pinned: true, note: undefined });
+  for (let i = 0; i < 24; i++) {
+    if (i % 8 === 0) live.write(i * BLOCK_BYTES, new Uint8Array(BLOCK_BYTES).fill(i + 1));
+    for (let round = 0; round < 5; round++) live.write(0, new Uint8Array(BLOCK_BYTES).fill(round));
+  }
+  test.clock.us += 40 * HOUR_US;
+  for (let i = 0; i < 24; i++) live.write(i * BLOCK_BYTES, new Uint8Array(BLOCK_BYTES).fill(100 + i));
+  await live.flush();
+  await test.volume.settleSegments();
+  test.clock.us += 40 * HOUR_US;
+  live.write(0, new Uint8Array(BLOCK_BYTES));
+  // A block that only the mark sees is flipped in a segment of which little else lives.
+  const place = `${test.directory}/${VOLUME_FILES.segments}/${segmentFileName(2)}`;
+  const file = test.disk.open(place, { mode: "write" });
+  const byte = new Uint8Array(1);
+  const [first] = test.volume.segments.headers(2).filter(({ header }) => header.kind === "write");
+  assert.ok(first !== undefined);
+  file.read(first.offset + 500, byte);
+  file.write(first.offset + 500, byte.map((value) => value ^ 1));
+  test.volume.map.statement("UPDATE segments SET bytes = bytes * 4 WHERE segment = 2").run();
+  const plan = await runPrune(test, { continuous: "1h", tiers: [] });
+  assert.ok(plan.segments.includes(2) && plan.segments.length > 1, plan.segments.join());
+  assert.notEqual(test.disk.stat(place), undefined);
+  const view = await test.volume.view(seq);
+  const block = new Uint8Array(BLOCK_BYTES);
+  for (let i = 0; i < 24; i++) {
+    if (i === first.header.firstBlock) {
+      assert.throws(() => view.read(i * BLOCK_BYTES, block), { code: "damaged" });
+    } else {
+      view.read(i * BLOCK_BYTES, block);
+      assert.equal(block[0], i + 1, `block ${i}`);
+    }
   }
 });

@@ -207,6 +207,7 @@ function readTail(parts: RecoveryParts, numbers: readonly number[]): Tail {
         ? header.previousSeq <= tail.lastSeq && header.previousBaseline <= tail.lastBaseline
         : header.previousSeq === tail.lastSeq && header.previousBaseline === tail.lastBaseline);
     if (broken || !follows) {
+      refuseCompressed(segments, segment, place);
       broken = true;
       tail.droppedBytes += disk.stat(place)?.sizeBytes ?? 0;
       tail.behind.push(place);
@@ -229,6 +230,7 @@ function readTail(parts: RecoveryParts, numbers: readonly number[]): Tail {
       );
     }
     if (validBytes < fileBytes) {
+      refuseCompressed(segments, segment, place);
       broken = true;
       tail.droppedBytes += fileBytes - validBytes;
       tail.torn = { place, validBytes };
@@ -237,6 +239,14 @@ function readTail(parts: RecoveryParts, numbers: readonly number[]): Tail {
     tail.sealed.push({ segment, bytes: validBytes, firstSeq: header.previousSeq + 1, lastSeq: tail.lastSeq });
   }
   return tail;
+}
+
+/** A segment was durable, and all before it, when it was compressed: a break there is damage, and nothing may be cut. */
+function refuseCompressed(segments: SegmentReader, segment: number, place: string): void {
+  if (!segments.isCompressed(segment)) return;
+  throw new VarveError("damaged", `open the journal: the compressed segment ${place} is damaged`, {
+    hint: "Bring the segment back from a copy; nothing has been changed.",
+  });
 }
 
 /** Nothing behind a break was ever acknowledged as durable. Whole segments are set aside, not destroyed. */

@@ -113,6 +113,10 @@ export class Volume {
   readonly #regions: RegionCache;
   readonly #primary: Primary | undefined;
   readonly #createdUs: number;
+  /** Segments that a prune under way is going to delete: nothing else works on them. */
+  readonly condemned: Set<number> = new Set<number>();
+  /** Work of others that lasts no longer than the volume is open. */
+  readonly #guests = new Set<Promise<unknown>>();
   /** Gives turns. */
   readonly scheduler: Scheduler;
   readonly #clock: Clock;
@@ -364,9 +368,22 @@ export class Volume {
     return places.reduce((sum, place) => sum + (disk.stat(place)?.sizeBytes ?? 0), 0);
   }
 
+  /** Runs work of others on this volume; when the volume is closed, `signal` is aborted and the closing waits for it. */
+  async whileOpen<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    if (this.#stop.signal.aborted) throw new VarveError("cancelled", "work on a volume: it is being closed");
+    const running = work(this.#stop.signal);
+    this.#guests.add(running);
+    try {
+      return await running;
+    } finally {
+      this.#guests.delete(running);
+    }
+  }
+
   /** Makes everything durable and closes the volume. */
   async close(): Promise<void> {
     this.#stop.abort();
+    await Promise.allSettled(this.#guests);
     await this.#baselineRun?.catch(() => {});
     if (this.#live !== undefined) {
       await this.#live.close();

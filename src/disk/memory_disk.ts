@@ -125,8 +125,11 @@ class MemoryFile implements DiskFile {
 export class MemoryDisk implements Disk {
   /** Awaited within every sync of a file, before it takes effect: makes syncs take time. */
   beforeSync: () => Promise<void> = () => Promise.resolve();
-  /** Its size. Files take space by the page, as they are written to or reserved; databases take none. */
-  capacityBytes: number = 2 ** 40;
+  /**
+   * Its size; `undefined` for one that never gets full. Files take space by the page, as they are written to or
+   * reserved; databases take none. To be set before there are files.
+   */
+  capacityBytes: number | undefined;
   /** Space that something else takes. */
   foreignBytes = 0;
   #files = new Map<string, Contents>();
@@ -165,6 +168,7 @@ export class MemoryDisk implements Disk {
   }
 
   #take({ pages }: Contents, offset: number, length: number): number {
+    if (this.capacityBytes === undefined) return length;
     let freeBytes = this.space("/").freeBytes;
     const end = Math.ceil((offset + length) / PAGE_BYTES);
     for (let page = Math.floor(offset / PAGE_BYTES); page < end; page++) {
@@ -182,7 +186,9 @@ export class MemoryDisk implements Disk {
     return {
       kind: "file",
       sizeBytes: contents.live.length,
-      allocatedBytes: contents.pages.size * PAGE_BYTES,
+      allocatedBytes: this.capacityBytes === undefined
+        ? contents.live.length
+        : contents.pages.size * PAGE_BYTES,
       identity: `memory:${contents.inode}`,
     };
   }
@@ -213,6 +219,7 @@ export class MemoryDisk implements Disk {
   }
 
   space(_place: string): DiskSpace {
+    if (this.capacityBytes === undefined) return { totalBytes: 2 ** 40, freeBytes: 2 ** 40 };
     let takenBytes = this.foreignBytes;
     for (const { pages } of this.#files.values()) takenBytes += pages.size * PAGE_BYTES;
     return { totalBytes: this.capacityBytes, freeBytes: Math.max(0, this.capacityBytes - takenBytes) };

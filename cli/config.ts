@@ -19,6 +19,8 @@ export interface ServeConfig {
   api: string[];
   /** Bytes a second at which adopted disks are copied. */
   baselineRate: number;
+  /** Bytes set aside on the data folder's file system; by its size where left out. */
+  storage?: { reserveBytes?: number | undefined; watermarkBytes?: number | undefined } | undefined;
 }
 
 /** What a fresh machine starts with. */
@@ -30,12 +32,15 @@ export const DEFAULT_CONFIG: ServeConfig = {
   baselineRate: 128 * 1024 * 1024,
 };
 
-const KEYS = Object.keys(DEFAULT_CONFIG).join(", ");
+const KEYS = [...Object.keys(DEFAULT_CONFIG), "storage"].join(", ");
+const SIZE_RULE = "must be a whole number of bytes";
+const STORAGE_RULE = "must be an object with reserveBytes, watermarkBytes or both";
 const PATH_RULE = "must be an absolute path";
 const RATE_RULE = "must be a number of bytes above 0";
 const LISTEN_RULE = "must be unix:/path or HOST:PORT";
 
 const path = () => z.string({ error: PATH_RULE }).regex(/^\/[^\0]*$/, PATH_RULE);
+const size = () => z.int({ error: SIZE_RULE }).min(0, SIZE_RULE).optional();
 const listen = () =>
   z.array(z.string({ error: LISTEN_RULE }).refine(isListenAddress, LISTEN_RULE), {
     error: "must be a list of addresses, each unix:/path or HOST:PORT",
@@ -47,6 +52,10 @@ const ConfigSchema = z.strictObject({
   nbd: listen(),
   api: listen(),
   baselineRate: z.int({ error: RATE_RULE }).positive(RATE_RULE),
+  storage: z.strictObject({ reserveBytes: size(), watermarkBytes: size() }, {
+    error: (issue) =>
+      issue.code === "unrecognized_keys" ? "is not a key of storage: " + STORAGE_RULE : STORAGE_RULE,
+  }).optional(),
 }, {
   error: (issue) =>
     issue.code === "unrecognized_keys" ? `is not a key; known are: ${KEYS}` : "must be an object",

@@ -24,9 +24,14 @@ export async function serve(config: ServeConfig, onReady: (place: Place) => void
   const stop = stopSignal();
   parts.defer(stop.release);
 
+  const { reserveBytes, watermarkBytes } = config.storage ?? {};
   const appliance = await openAppliance({
     dataPath: config.data,
     baselineBytesPerSecond: config.baselineRate,
+    storage: {
+      ...(reserveBytes === undefined ? {} : { reserveBytes }),
+      ...(watermarkBytes === undefined ? {} : { watermarkBytes }),
+    },
   });
   parts.defer(() => appliance.close());
 

@@ -51,4 +51,15 @@ export const CATALOG_MIGRATIONS: readonly string[] = [
     details TEXT NOT NULL
   ) STRICT;
   `,
+  `
+  CREATE TABLE events (
+    id INTEGER PRIMARY KEY,
+    time_us INTEGER NOT NULL,
+    level TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    volume TEXT,
+    message TEXT NOT NULL,
+    details TEXT NOT NULL
+  ) STRICT;
+  `,
 ];

@@ -44,6 +44,11 @@ export interface SpaceGuard {
   /** Whether the primary takes space on the same file system. */
   readonly sharesPrimary: boolean;
   /**
+   * Whether the debts are not covered any more, because something else has filled the file system: then data asks for
+   * what is reserved already, too.
+   */
+  readonly isStarved: boolean;
+  /**
    * Grants bytes of the journal for what hosts send: `wantedBytes` or fewer, but never fewer than `neededBytes`.
    * Throws `no-space` when there are not so many.
    */
@@ -140,6 +145,7 @@ export class SpaceKeeper {
   #timer: Timer | undefined;
   #soon: Timer | undefined;
   #closed = false;
+  #isStarved = false;
 
   /** Begins with the reserve given back: a start needs room. The first look takes it. */
   constructor(options: SpaceKeeperOptions) {
@@ -234,6 +240,7 @@ export class SpaceKeeper {
 
   #findState(): void {
     const room = this.#room();
+    this.#isStarved = room + this.#limits.floorBytes < 0;
     if (room >= Math.max(this.#refusedBytes, RESUME_BYTES)) this.#refusedBytes = 0;
     const full = this.#refusedBytes > 0 || room < (this.#state === "full" ? RESUME_BYTES : FULL_BYTES);
     const { watermarkBytes } = this.#limits;
@@ -275,17 +282,23 @@ export class SpaceKeeper {
     const stat = disk.stat(primaryPath);
     const sharesPrimary = stat?.kind === "file" && disk.space(primaryPath).fileSystem === this.#fileSystem;
     let debt: (() => number) | undefined;
+    const isStarved = () => this.#isStarved;
     const forget = () => {
       if (debt !== undefined) this.#debts.delete(debt);
       debt = undefined;
     };
     return {
       sharesPrimary,
+      get isStarved() {
+        return isStarved();
+      },
       grant: (wantedBytes, neededBytes) => this.#grant(wantedBytes, neededBytes, sharesPrimary ? 2 : 1),
       grantSmall: (bytes) => this.#grantSmall(bytes),
       relieve: () => {
         const had = this.#held;
         this.#giveReserve();
+        this.#findState();
+        this.#tellSoon();
         return had;
       },
       owes: (debtBytes) => {

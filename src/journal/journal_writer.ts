@@ -241,6 +241,8 @@ export class JournalWriter {
   }
 
   #room(size: number, isSmall: boolean): ActiveSegment {
+    const { space } = this.#options;
+    if (!isSmall && space?.isStarved) space.grant(size, size);
     let active = this.#active;
     if (active !== undefined && active.writtenBytes + this.#buffered >= this.#options.segmentBytes) {
       this.seal();

@@ -48,6 +48,8 @@ export interface PrunePlan {
   readonly keptSeqs: readonly number[];
   /** Segments to rewrite or delete. */
   readonly segments: readonly number[];
+  /** What each of them holds, and how much of that lives on, in bytes. */
+  readonly sizes: ReadonlyMap<number, { readonly bytes: number; readonly livingBytes: number }>;
 }
 
 /** Options of {@linkcode planPrune}. */
@@ -83,6 +85,7 @@ export async function planPrune(volume: Volume, options: PruneOptions): Promise<
   await inTurns(countLiving(volume, keptSeqs, liveBytes, options.signal), volume.scheduler);
 
   const segments: number[] = [];
+  const sizes = new Map<number, { bytes: number; livingBytes: number }>();
   let bytesFreed = 0;
   // What the next start would scan stays as it is.
   const rows = volume.map.statement(
@@ -93,6 +96,7 @@ export async function planPrune(volume: Volume, options: PruneOptions): Promise<
     const living = liveBytes.get(Number(row["segment"])) ?? 0;
     if (living >= bytes * LIVE_SHARE_MIN) continue;
     segments.push(Number(row["segment"]));
+    sizes.set(Number(row["segment"]), { bytes, livingBytes: living });
     bytesFreed += bytes - living;
   }
   const oldest = outcome.kept[0] ?? outcome.base;
@@ -110,6 +114,7 @@ export async function planPrune(volume: Volume, options: PruneOptions): Promise<
     outcome,
     keptSeqs,
     segments,
+    sizes,
   };
 }
 

@@ -157,7 +157,10 @@ class LocalAppliance implements Appliance {
       scheduler: this.#scheduler,
       segmentBytes: SEGMENT_BYTES,
       ...(options.storage === undefined ? {} : { limits: options.storage }),
-      onState: (state) => tellSpace(this.#events, this.#space.status(), state),
+      onState: (state) => {
+        tellSpace(this.#events, this.#space.status(), state);
+        this.#pressure.look();
+      },
       onLook: () => {
         this.#events.write();
         this.#pressure.look();

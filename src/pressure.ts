@@ -26,8 +26,9 @@ import { planPrune, prune, type PrunePlan } from "./volume/prune.ts";
 import type { Volume } from "./volume/volume.ts";
 import type { VolumeEntry, Volumes } from "./volumes.ts";
 
-/** After nothing could be freed it is tried again after so long, in milliseconds. */
-const STUCK_MS = 5000;
+/** When nothing could be freed it is tried again after so long, and each time after twice as long, in milliseconds. */
+const STUCK_MS_MIN = 500;
+const STUCK_MS_MAX = 8000;
 /** Less than this is not worth a moment of history, unless it is all that is wanted. */
 const FREED_BYTES_MIN = 1 << 20;
 
@@ -69,8 +70,8 @@ export class Pressure {
   readonly #taken = new Set<string>();
   #running: Promise<void> | undefined;
   #abort = new AbortController();
-  #stuckMs: number | undefined;
-  #toldStuck = false;
+  /** When it is tried again after nothing could be freed, and how long that was put off. */
+  #stuck: { untilMs: number; pauseMs: number } | undefined;
   #closed = false;
 
   /** Works on `parts`; nothing happens before the first look. */
@@ -82,12 +83,11 @@ export class Pressure {
   look(): void {
     const { space, scheduler } = this.#parts;
     if (space.state === "ok") {
-      this.#stuckMs = undefined;
-      this.#toldStuck = false;
+      this.#stuck = undefined;
       return;
     }
     if (this.#running !== undefined || this.#closed) return;
-    if (this.#stuckMs !== undefined && scheduler.ticksMs() < this.#stuckMs + STUCK_MS) return;
+    if (scheduler.ticksMs() < (this.#stuck?.untilMs ?? 0)) return;
     this.#abort = new AbortController();
     this.#running = this.#run(this.#abort.signal).finally(() => this.#running = undefined);
   }
@@ -112,21 +112,23 @@ export class Pressure {
     const { space } = this.#parts;
     try {
       while (!signal.aborted && space.wantedBytes > 0) {
-        if (await this.#round(space.wantedBytes, signal)) this.#stuckMs = undefined;
-        else {return this.#stuck(
-            "what is left is the present, what pinned marks need, and what was just written",
+        if (await this.#round(space.wantedBytes, signal)) this.#stuck = undefined;
+        else {return this.#putOff(
+            "what is left is the present and what pinned marks need",
           );}
       }
     } catch (thrown) {
       if (signal.aborted) return;
-      this.#stuck(VarveError.from(thrown, "thin the history").message);
+      this.#putOff(VarveError.from(thrown, "thin the history").message);
     }
   }
 
-  #stuck(why: string): void {
-    this.#stuckMs = this.#parts.scheduler.ticksMs();
-    if (this.#toldStuck) return;
-    this.#toldStuck = true;
+  #putOff(why: string): void {
+    const before = this.#stuck?.pauseMs;
+    const pauseMs = Math.min(before === undefined ? STUCK_MS_MIN : before * 2, STUCK_MS_MAX);
+    this.#stuck = { untilMs: this.#parts.scheduler.ticksMs() + pauseMs, pauseMs };
+    // The second time it is no matter of what was written just now.
+    if (before !== STUCK_MS_MIN) return;
     this.#parts.events.add({
       level: "error",
       kind: "history.exhausted",

@@ -345,11 +345,14 @@ export class Volume {
     await live.sync();
     await this.settle();
     if (journal !== undefined && journal.position.offset >= SEAL_BYTES_MIN) journal.seal();
-    const position = live.indexer.covers(live.lastSeq) ? live.position : undefined;
+    // Capture goes on meanwhile: the position behind the seal is what the next start may begin at, not the newest.
+    const position = live.position;
+    await live.sync();
+    await live.indexer.upTo(position.seq);
     await this.exclusively(() => {
       this.map.transaction(() => {
         live.indexer.recordSegments(journal?.takeFinished() ?? []);
-        if (position !== undefined) live.indexer.savePosition(position);
+        if (position.seq >= this.map.getState("scan_seq", 0)) live.indexer.savePosition(position);
       });
       return Promise.resolve();
     });

@@ -143,14 +143,15 @@ export class Pressure {
     const steps = candidates[0]?.steps.length ?? 0;
     if (steps === 0) return false;
     let planned = await this.#planAll(candidates, steps - 1, signal);
-    const mostBytes = freedBytes(planned);
+    const roomBytes = this.#parts.space.workingBytes;
+    const mostBytes = freedBytes(planned, roomBytes);
     if (mostBytes < Math.min(wantedBytes, FREED_BYTES_MIN)) return false;
     const enoughBytes = Math.min(wantedBytes, mostBytes);
     // The laxest step that frees enough: what a step drops, a stricter one drops too.
     for (let low = 0, high = steps - 1; low < high;) {
       const middle = (low + high) >>> 1;
       const tried = await this.#planAll(candidates, middle, signal);
-      if (freedBytes(tried) >= enoughBytes) {
+      if (freedBytes(tried, roomBytes) >= enoughBytes) {
         planned = tried;
         high = middle;
       } else low = middle + 1;
@@ -205,7 +206,10 @@ export class Pressure {
   async #carryOut({ candidate, step, plan }: Planned, signal: AbortSignal): Promise<number> {
     const { disk, space, catalog } = this.#parts;
     const { volume, entry } = candidate;
-    const { segments, freed } = choose(plan, space.workingBytes);
+    const dead = choose(plan, "dead", space.workingBytes);
+    const { segments, freed } = dead.segments.length > 0
+      ? dead
+      : choose(plan, "mostly dead", space.workingBytes);
     if (segments.length === 0) return 0;
     const from = firstLost(volume, plan);
     await prune(volume, disk, { ...plan, segments }, { signal, onProgress: () => {} });
@@ -264,20 +268,31 @@ export class Pressure {
   }
 }
 
-function freedBytes(planned: readonly Planned[]): number {
-  return planned.reduce((sum, { plan }) => sum + plan.result.bytesFreed, 0);
+/** What plans come to with so much room for rewriting, in bytes. */
+function freedBytes(planned: readonly Planned[], roomBytes: number): number {
+  let freed = 0;
+  for (const { plan } of planned) {
+    const dead = choose(plan, "dead", roomBytes);
+    // What is dropped makes room for what is rewritten.
+    freed += dead.freed + choose(plan, "mostly dead", roomBytes + dead.freed).freed;
+  }
+  return freed;
 }
 
-/** Dead segments if there are any, else those with the least living bytes that fit into `roomBytes` when rewritten. */
-function choose(plan: PrunePlan, roomBytes: number): { segments: number[]; freed: number } {
+/** Segments in which nothing lives; or those in which little does, the least first, as many as fit when rewritten. */
+function choose(
+  plan: PrunePlan,
+  kind: "dead" | "mostly dead",
+  roomBytes: number,
+): { segments: number[]; freed: number } {
   const sorted = [...plan.sizes].sort(([, a], [, b]) => a.livingBytes - b.livingBytes);
-  const dead = sorted.filter(([, size]) => size.livingBytes === 0);
   const segments: number[] = [];
   let freed = 0;
   let needed = 0;
-  for (const [segment, { bytes, livingBytes }] of dead.length > 0 ? dead : sorted) {
+  for (const [segment, { bytes, livingBytes }] of sorted) {
+    if ((kind === "dead") !== (livingBytes === 0)) continue;
     needed += livingBytes;
-    if (needed > roomBytes && dead.length === 0) break;
+    if (needed > roomBytes) break;
     segments.push(segment);
     freed += bytes - livingBytes;
   }

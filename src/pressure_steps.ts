@@ -4,7 +4,8 @@
  *
  * 1. What the policy in force would drop anyway.
  * 2. The span in which every moment is kept shrinks from its old end, by halves; of what lies behind it one moment a
- *    minute is kept, a flush boundary where there is one.
+ *    minute is kept, a flush boundary where there is one, and from the fourth half on one each two minutes, four, …
+ *    up to an hour: a host that writes seldom would else lose its newest moments before its oldest.
  * 3. The intervals of the tiers widen, fourfold each time.
  * 4. The longest spans of the tiers shrink, by halves.
  * 5. Marks go, the older half first; pinned ones never.
@@ -25,6 +26,9 @@ export interface PressureStep {
 }
 
 const MINUTE_MS = 60_000;
+const HOUR_MS = 60 * MINUTE_MS;
+/** So many times the full span is halved before one moment a minute is too much. */
+const MINUTE_HALVES = 3;
 const SPAN_MS_MIN = 250;
 const WIDENINGS = 6;
 const SHORTENINGS = 8;
@@ -42,11 +46,13 @@ export function pressureSteps(policy: RetentionPolicy, ageMs: number): PressureS
   const push = (spanMs: number, kept: RetentionTier[], marksShare = 1) =>
     steps.push({ policy: { continuous: formatDuration(Math.floor(spanMs)), tiers: kept }, marksShare });
 
-  for (let spanMs = ageMs / 2; spanMs >= SPAN_MS_MIN; spanMs /= 2) {
-    push(Math.min(continuousMs, spanMs), tiers);
-  }
-  push(0, tiers);
   let widened = tiers;
+  for (let half = 1; ageMs / 2 ** half >= SPAN_MS_MIN; half++) {
+    const everyMs = Math.min(MINUTE_MS * 2 ** Math.max(0, half - MINUTE_HALVES), HOUR_MS);
+    widened = tiers.map((tier) => ({ ...tier, every: formatDuration(Math.max(ms(tier.every), everyMs)) }));
+    push(Math.min(continuousMs, ageMs / 2 ** half), widened);
+  }
+  push(0, widened);
   for (let i = 0; i < WIDENINGS; i++) {
     widened = widened.map((tier) => ({ ...tier, every: formatDuration(ms(tier.every) * 4) }));
     push(0, widened);

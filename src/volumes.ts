@@ -132,6 +132,7 @@ export class Volumes {
         scheduler: this.#scheduler,
         directory: this.#directory(row.id),
         baselineBytesPerSecond: this.#baselineBytesPerSecond,
+        segmentBytes: this.#space.segmentBytes,
         guard: (primaryPath) => this.#space.guard(primaryPath),
         describe: () => ({ volume: entry.row, marks: this.#catalog.marks(row.id) }),
         onText: (text, record) => this.#takeText(entry, text, record.header),

@@ -95,6 +95,8 @@ export interface SpaceKeeperOptions {
 
 const MIB = 1 << 20;
 const PAGE_BYTES = 4096;
+/** The file system has room for so many full segments at least. */
+const SEGMENTS_MIN = 32;
 /** Distance between two looks, in milliseconds. */
 const LOOK_MS = 1000;
 /** With less room for data than this it counts as full. */
@@ -133,6 +135,7 @@ export function spaceLimits(
 export class SpaceKeeper {
   readonly #options: SpaceKeeperOptions;
   readonly #limits: SpaceLimits;
+  readonly #totalBytes: number;
   readonly #debts = new Set<() => number>();
   readonly #fileSystem: string | undefined;
   readonly #reserve: DiskFile;
@@ -151,6 +154,7 @@ export class SpaceKeeper {
   constructor(options: SpaceKeeperOptions) {
     this.#options = options;
     const { totalBytes, fileSystem } = options.disk.space(options.path);
+    this.#totalBytes = totalBytes;
     this.#limits = spaceLimits(totalBytes, options.segmentBytes, options.limits);
     this.#fileSystem = fileSystem;
     this.#reserve = options.disk.open(options.reservePath, { mode: "create" });
@@ -181,10 +185,15 @@ export class SpaceKeeper {
     return Math.max(0, Math.ceil(this.#limits.watermarkBytes * RELAXED) - this.#free() + PAGE_BYTES);
   }
 
-  /** Bytes that work which frees space may take for itself while it has the reserve. */
+  /** Size at which a segment is full: small ones on a small file system, for a segment is given back as a whole. */
+  get segmentBytes(): number {
+    return Math.min(this.#options.segmentBytes, Math.max(MIB, this.#totalBytes / SEGMENTS_MIN));
+  }
+
+  /** Bytes that work which frees space may take for itself when it has the reserve. */
   get workingBytes(): number {
-    const { freeBytes } = this.#options.disk.space(this.#options.path);
-    return Math.max(0, freeBytes - this.#debtBytes() - this.#limits.floorBytes / 2);
+    const bytes = this.#free() + this.#limits.reserveBytes;
+    return Math.max(0, bytes - this.#debtBytes() - this.#limits.floorBytes / 2);
   }
 
   #debtBytes(): number {

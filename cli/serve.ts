@@ -37,7 +37,10 @@ export async function serve(config: ServeConfig, onReady: (place: Place) => void
 
   const nbd = new NbdServer({
     exports: appliance.nbdExports,
-    onProblem: (error) => logger.error("NBD: {error}", { error }),
+    onProblem: (error) => {
+      // A host may try again thousands of times a second; that space has ended is told once, as an event.
+      if (error.code !== "no-space") logger.error("NBD: {error}", { error });
+    },
   });
   parts.defer(() => nbd.close());
   for (const address of config.nbd) await nbd.listen(address);

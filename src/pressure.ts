@@ -172,8 +172,15 @@ export class Pressure {
     for (const name of volumes.names()) {
       const entry = volumes.entry(name);
       const { volume } = entry;
-      if (volume === undefined || !volume.isLive || this.#taken.has(name)) continue;
-      await volume.settleSegments();
+      if (volume === undefined || !volume.isLive || !volume.baselineComplete || this.#taken.has(name)) {
+        continue;
+      }
+      try {
+        await volume.settleSegments();
+      } catch {
+        // It tells of its failure itself; the others can be thinned all the same.
+        continue;
+      }
       found.push({ entry, volume, oldestUs: volume.moments.oldest()?.timeUs ?? clock.nowUs() });
     }
     found.sort((a, b) => a.oldestUs - b.oldestUs);

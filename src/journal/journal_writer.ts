@@ -262,7 +262,7 @@ export class JournalWriter {
   #allowed(neededBytes: number, isSmall: boolean): number {
     const { space } = this.#options;
     if (!isSmall) {
-      const wantedBytes = Math.max(neededBytes, RESERVE_BYTES);
+      const wantedBytes = Math.max(neededBytes, Math.min(RESERVE_BYTES, this.#options.segmentBytes));
       return space === undefined ? wantedBytes : space.grant(wantedBytes, neededBytes);
     }
     const wantedBytes = Math.max(neededBytes, SMALL_RESERVE_BYTES);

@@ -339,6 +339,8 @@ class LocalAppliance implements Appliance {
       throw new VarveError("conflict", `prune volume ${name}: a prune is under way`);
     }
     const policy = this.getRetention(name);
+    // The order itself is written to the catalogue.
+    if (this.#space.state === "full") this.#space.relieve();
     this.#access.record(caller, "prune", name, { policy });
     return this.#jobs.start(
       "prune",

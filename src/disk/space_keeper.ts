@@ -285,6 +285,15 @@ export class SpaceKeeper {
     }
   }
 
+  /** Gives the reserve back for what cannot wait, until a later look takes it again; false when it was not there. */
+  relieve(): boolean {
+    const had = this.#held;
+    this.#giveReserve();
+    this.#findState();
+    this.#tellSoon();
+    return had;
+  }
+
   /** The keeper as one volume sees it. */
   guard(primaryPath: string): SpaceGuard {
     const { disk } = this.#options;
@@ -303,13 +312,7 @@ export class SpaceKeeper {
       },
       grant: (wantedBytes, neededBytes) => this.#grant(wantedBytes, neededBytes, sharesPrimary ? 2 : 1),
       grantSmall: (bytes) => this.#grantSmall(bytes),
-      relieve: () => {
-        const had = this.#held;
-        this.#giveReserve();
-        this.#findState();
-        this.#tellSoon();
-        return had;
-      },
+      relieve: () => this.relieve(),
       owes: (debtBytes) => {
         forget();
         this.#debts.add(debt = debtBytes);

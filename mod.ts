@@ -40,6 +40,7 @@ export {
   VERSION,
 } from "./src/appliance.ts";
 export type * from "./src/engine.ts";
+export type { SpaceLimits } from "./src/disk/mod.ts";
 export type { PastPlace } from "./src/timeline/past.ts";
 export { BLOCK_BYTES, type BlockDevice, type CommandOptions, type Extent } from "./src/base/block_device.ts";
 export { type Clock, systemClock } from "./src/base/clock.ts";

@@ -15,6 +15,7 @@ import type { ApiApp, ApiEnv } from "./context.ts";
 import { allowedMethods, registerOpenApi } from "./openapi.ts";
 import { problemOfError, problemOfValidation, problemResponse, statusOf } from "./problem.ts";
 import { registerAppliance } from "./routes/appliance.ts";
+import { registerEvents } from "./routes/events.ts";
 import { registerFiles } from "./routes/files.ts";
 import { registerJobs } from "./routes/jobs.ts";
 import { registerPoints } from "./routes/points.ts";
@@ -64,6 +65,7 @@ export function createApi(engine: Engine, options: ApiOptions = {}): ApiApp {
   );
 
   registerAppliance(app, engine);
+  registerEvents(app, engine);
   registerVolumes(app, engine);
   registerPoints(app, engine);
   registerRetention(app, engine);

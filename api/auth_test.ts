@@ -35,6 +35,7 @@ const NEEDED: Record<string, TokenScope | undefined> = {
   "POST /v1/tokens": "admin",
   "DELETE /v1/tokens/{id}": "admin",
   "GET /v1/audit": "admin",
+  "GET /v1/events": "read",
   "GET /metrics": "read",
   "GET /healthz": undefined,
   "GET /readyz": undefined,

@@ -11,6 +11,7 @@ export const METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8";
 type Sample = readonly [labels: Record<string, string>, value: number];
 
 const STATES: readonly VolumeState[] = ["ready", "baseline", "failed"];
+const STORAGE_STATES: readonly StatusInfo["storage"]["state"][] = ["ok", "low", "full"];
 
 /** Writes the figures of a status. */
 export function renderMetrics(status: StatusInfo, ready: boolean): string {
@@ -37,6 +38,26 @@ export function renderMetrics(status: StatusInfo, ready: boolean): string {
       one(status.storage.freeBytes),
     ),
     gauge(
+      "varve_storage_reserve_bytes",
+      "Bytes set aside for the work that frees space.",
+      one(status.storage.reserveBytes),
+    ),
+    gauge(
+      "varve_storage_watermark_bytes",
+      "With less free than this, history is thinned.",
+      one(status.storage.watermarkBytes),
+    ),
+    gauge(
+      "varve_storage_state",
+      "1 for the state that the storage is in.",
+      STORAGE_STATES.map((state) => [{ state }, Number(state === status.storage.state)]),
+    ),
+    counter(
+      "varve_events_total",
+      "Events since the appliance was started.",
+      status.events.map(({ level, kind, count }) => [{ level, kind }, count]),
+    ),
+    gauge(
       "varve_jobs",
       "Jobs by state.",
       Object.entries(status.jobs).map(([state, count]) => [{ state }, count]),
@@ -54,6 +75,11 @@ export function renderMetrics(status: StatusInfo, ready: boolean): string {
       "varve_volume_compressed_saved_bytes",
       "Space that compressing finished segments has saved.",
       each((v) => v.compression.rawBytes - v.compression.storedBytes),
+    ),
+    counter(
+      "varve_volume_refused_writes_total",
+      "Writes, trims and zeroes refused for want of space since the volume was opened.",
+      each((v) => v.refusedWrites),
     ),
     gauge("varve_volume_marks", "Marks.", each((v) => v.counts.marks)),
     gauge("varve_volume_segments", "Segments of the journal.", each((v) => v.counts.segments)),
@@ -95,8 +121,16 @@ export function renderMetrics(status: StatusInfo, ready: boolean): string {
 }
 
 function gauge(name: string, help: string, samples: readonly Sample[]): string {
+  return family("gauge", name, help, samples);
+}
+
+function counter(name: string, help: string, samples: readonly Sample[]): string {
+  return family("counter", name, help, samples);
+}
+
+function family(type: string, name: string, help: string, samples: readonly Sample[]): string {
   const lines = samples.map(([labels, value]) => `${name}${labelSet(labels)} ${value}\n`);
-  return `# HELP ${name} ${help}\n# TYPE ${name} gauge\n${lines.join("")}`;
+  return `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n${lines.join("")}`;
 }
 
 function labelSet(labels: Record<string, string>): string {

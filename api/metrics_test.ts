@@ -10,7 +10,7 @@ test("metrics are text of the exposition format, every sample announced by its t
   assert.equal(answer.headers.get("content-type"), METRICS_TYPE);
   const announced = new Set<string>();
   for (const line of answer.text.trimEnd().split("\n")) {
-    const type = /^# TYPE (\w+) gauge$/.exec(line);
+    const type = /^# TYPE (\w+) (?:gauge|counter)$/.exec(line);
     if (type?.[1] !== undefined) {
       assert.equal(announced.has(type[1]), false, line);
       announced.add(type[1]);
@@ -38,6 +38,16 @@ test("the last scrub's figures are there once a volume had one", () => {
   assert.match(text, /^varve_volume_scrub_damaged_places\{volume="db"\} 2$/m);
   assert.match(text, /^varve_volume_scrub_damaged_points\{volume="db"\} 1$/m);
   assert.match(text, /^varve_volume_scrub_finished_seconds\{volume="db"\} 1795342500$/m);
+});
+
+test("space, events and refused writes are figures", () => {
+  const text = renderMetrics(new FakeEngine().status(), true);
+  assert.match(text, /^varve_storage_reserve_bytes 1073741824$/m);
+  assert.match(text, /^varve_storage_watermark_bytes 54975581388$/m);
+  assert.match(text, /^varve_storage_state\{state="ok"\} 1$/m);
+  assert.match(text, /^varve_storage_state\{state="full"\} 0$/m);
+  assert.match(text, /^varve_events_total\{level="warning",kind="storage.low"\} 1$/m);
+  assert.match(text, /^varve_volume_refused_writes_total\{volume="db"\} 3$/m);
 });
 
 test("readiness and a missing mount are figures too", () => {

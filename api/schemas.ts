@@ -125,12 +125,31 @@ export const VolumeSchema = z.object({
     damagedPlaces: z.int(),
     damagedPoints: z.int(),
   }).optional().openapi({ description: "What the last finished scrub found." }),
+  capture: z.enum(["running", "full"]),
+  refusedWrites: z.int().nonnegative(),
 }).openapi("Volume");
 
 /** Every volume. */
 export const VolumesSchema = z.object({ volumes: z.array(VolumeSchema) }).openapi("Volumes");
 
 const JobStateSchema = z.enum(["queued", "running", "succeeded", "failed", "cancelled"]);
+
+const EventLevelSchema = z.enum(["info", "warning", "error"]);
+
+/** What happened by itself, oldest first. */
+export const EventsSchema = z.object({
+  events: z.array(
+    z.object({
+      id: z.int(),
+      time: instant(),
+      level: EventLevelSchema,
+      kind: z.string().openapi({ example: "history.thinned" }),
+      volume: z.string().optional(),
+      message: z.string(),
+      details: z.record(z.string(), z.unknown()),
+    }).openapi("Event"),
+  ),
+}).openapi("Events");
 
 /** The appliance. */
 export const StatusSchema = z.object({
@@ -141,7 +160,13 @@ export const StatusSchema = z.object({
   mountError: z.string().optional(),
   nbd: z.array(z.string()),
   api: z.array(z.string()),
-  storage: z.object({ totalBytes: bytes(), freeBytes: bytes() }),
+  storage: z.object({
+    totalBytes: bytes(),
+    freeBytes: bytes(),
+    reserveBytes: bytes(),
+    watermarkBytes: bytes(),
+    state: z.enum(["ok", "low", "full"]),
+  }),
   volumes: z.array(VolumeSchema),
   jobs: z.object({
     queued: z.int(),
@@ -150,6 +175,7 @@ export const StatusSchema = z.object({
     failed: z.int(),
     cancelled: z.int(),
   }),
+  events: z.array(z.object({ level: EventLevelSchema, kind: z.string(), count: z.int() })),
 }).openapi("Status");
 
 /** Long work. */
@@ -357,6 +383,14 @@ export const PointsQuery = strict({
 
 /** Query of `GET /v1/audit`. */
 export const AuditQuery = strict({ limit: limit() });
+
+const AFTER_RULE = "must be the identity of an event: a whole number from 0 on";
+
+/** Query of `GET /v1/events`. */
+export const EventsQuery = strict({
+  limit: limit(),
+  after: z.coerce.number({ error: AFTER_RULE }).int(AFTER_RULE).min(0, AFTER_RULE).optional(),
+});
 
 /** Query of `GET …/resolve`. */
 export const AtQuery = strict({ at: time() });

@@ -22,6 +22,8 @@ export interface ServeConfig {
   baselineRate: number;
   /** How old a volume's last scrub gets before it is scrubbed again, and how many bytes a second; `false` for never. */
   scrub: { every: string; rateBytes: number } | false;
+  /** Bytes set aside on the data folder's file system; by its size where left out. */
+  storage?: { reserveBytes?: number | undefined; watermarkBytes?: number | undefined } | undefined;
 }
 
 /** What a fresh machine starts with. */
@@ -34,7 +36,9 @@ export const DEFAULT_CONFIG: ServeConfig = {
   scrub: { every: "7d", rateBytes: 64 * 1024 * 1024 },
 };
 
-const KEYS = Object.keys(DEFAULT_CONFIG).join(", ");
+const KEYS = [...Object.keys(DEFAULT_CONFIG), "storage"].join(", ");
+const SIZE_RULE = "must be a whole number of bytes";
+const STORAGE_RULE = "must be an object with reserveBytes, watermarkBytes or both";
 const PATH_RULE = "must be an absolute path";
 const RATE_RULE = "must be a number of bytes above 0";
 const LISTEN_RULE = "must be unix:/path or HOST:PORT";
@@ -43,6 +47,7 @@ const DURATION_RULE = "must be a duration such as 7d";
 const SCRUB_RULE = 'must be false, or such as {every: "7d", rateBytes: 67108864}';
 
 const path = () => z.string({ error: PATH_RULE }).regex(/^\/[^\0]*$/, PATH_RULE);
+const size = () => z.int({ error: SIZE_RULE }).min(0, SIZE_RULE).optional();
 const listen = () =>
   z.array(z.string({ error: LISTEN_RULE }).refine(isListenAddress, LISTEN_RULE), {
     error: "must be a list of addresses, each unix:/path or HOST:PORT",
@@ -66,6 +71,10 @@ const ConfigSchema = z.strictObject({
     }),
     z.literal(false),
   ], { error: SCRUB_RULE }),
+  storage: z.strictObject({ reserveBytes: size(), watermarkBytes: size() }, {
+    error: (issue) =>
+      issue.code === "unrecognized_keys" ? "is not a key of storage: " + STORAGE_RULE : STORAGE_RULE,
+  }).optional(),
 }, {
   error: (issue) =>
     issue.code === "unrecognized_keys" ? `is not a key; known are: ${KEYS}` : "must be an object",

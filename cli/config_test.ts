@@ -50,6 +50,15 @@ test("every fault of a file is told at once", () => {
   });
 });
 
+test("storage takes numbers of bytes", () => {
+  const storage = { reserveBytes: 1 << 20, watermarkBytes: 8 << 20 };
+  assert.deepEqual(makeConfig({}, file({ storage })).storage, storage);
+  assert.throws(
+    () => makeConfig({}, file({ storage: { reserveBytes: "1M", size: 1 } })),
+    /storage\.reserveBytes must be a whole number of bytes.*size is not a key of storage/s,
+  );
+});
+
 test("flags are checked like the file", () => {
   assert.throws(
     () => makeConfig({ api: ["nowhere"] }),

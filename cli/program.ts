@@ -11,6 +11,7 @@ import { type Problem, ProblemError } from "./client.ts";
 import { helpOrder } from "./command.ts";
 import { addLs } from "./ls.ts";
 import { addMark } from "./mark.ts";
+import { addEvents } from "./events.ts";
 import { facts, printable } from "./output.ts";
 import { addPoints } from "./points.ts";
 import { addRecover } from "./recover.ts";
@@ -51,6 +52,7 @@ function buildProgram(terminal: Terminal): Command {
   addServe(program, terminal);
   addStatus(program, terminal);
   addVolume(program, terminal);
+  addEvents(program, terminal);
   addMark(program, terminal);
   addPoints(program, terminal);
   addLs(program, terminal);

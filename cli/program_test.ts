@@ -67,6 +67,29 @@ test("varve status shows the appliance and its volumes in columns", async () => 
   );
 });
 
+test("varve status says how it stands with the space", async () => {
+  await using scene = await new Scene().start();
+  const status = scene.engine.status();
+  const tell = async (state: "low" | "full") => {
+    scene.engine.status = () => ({ ...status, storage: { ...status.storage, state } });
+    return await scene.print("status");
+  };
+  assert.match(await tell("low"), /^storage .*free, low: the watermark is 51\.2 GiB, the oldest/m);
+  assert.match(await tell("full"), /^storage .*free, full: writes are refused; /m);
+});
+
+test("varve events lists what happened, oldest first", async () => {
+  await using scene = await new Scene().start();
+  const text = await scene.print("events", "--after", "1");
+  assert.match(
+    text,
+    /^ID +TIME +LEVEL +KIND +VOLUME +MESSAGE\n 2 .*\n 3 +\S+ +warning +history\.thinned +db +space is short: step 3\n$/,
+  );
+  assert.deepEqual(JSON.parse(await scene.print("events", "--limit", "1", "--json")), {
+    events: scene.engine.listEvents({ limit: 1 }),
+  });
+});
+
 test("--json prints the answer of the API", async () => {
   await using scene = await new Scene().start();
   assert.deepEqual(JSON.parse(await scene.print("status", "--json")), scene.engine.status());

@@ -25,18 +25,26 @@ export async function serve(config: ServeConfig, onReady: (place: Place) => void
   const stop = stopSignal();
   parts.defer(stop.release);
 
+  const { reserveBytes, watermarkBytes } = config.storage ?? {};
   const appliance = await openAppliance({
     dataPath: config.data,
     baselineBytesPerSecond: config.baselineRate,
     scrub: config.scrub === false
       ? { everyMs: false }
       : { everyMs: parseDuration(config.scrub.every), rateBytes: config.scrub.rateBytes },
+    storage: {
+      ...(reserveBytes === undefined ? {} : { reserveBytes }),
+      ...(watermarkBytes === undefined ? {} : { watermarkBytes }),
+    },
   });
   parts.defer(() => appliance.close());
 
   const nbd = new NbdServer({
     exports: appliance.nbdExports,
-    onProblem: (error) => logger.error("NBD: {error}", { error }),
+    onProblem: (error) => {
+      // A host may try again thousands of times a second; that space has ended is told once, as an event.
+      if (error.code !== "no-space") logger.error("NBD: {error}", { error });
+    },
   });
   parts.defer(() => nbd.close());
   for (const address of config.nbd) await nbd.listen(address);

@@ -39,7 +39,7 @@ export function addServe(program: Command, terminal: Terminal): void {
       collect(String),
     )
     .option("--baseline-rate <size>", "how much of an adopted disk is copied a second (128M)", sizeArgument)
-    .option("--config <file>", "JSON file with the keys data, mount, nbd, api, baselineRate, scrub")
+    .option("--config <file>", "JSON file with the keys data, mount, nbd, api, baselineRate, scrub, storage")
     .option("--json", "tell where everything is as JSON")
     .addHelpText(
       "after",

@@ -22,6 +22,15 @@ export function addStatus(program: Command, terminal: Terminal): void {
     );
 }
 
+function storageText({ freeBytes, totalBytes, watermarkBytes, state }: StatusInfo["storage"]): string {
+  const free = `${formatSize(freeBytes)} of ${formatSize(totalBytes)} free`;
+  if (state === "ok") return free;
+  const watermark = `the watermark is ${formatSize(watermarkBytes)}`;
+  return state === "low"
+    ? `${free}, low: ${watermark}, the oldest history is thinned`
+    : `${free}, full: writes are refused; ${watermark}`;
+}
+
 function statusText(status: StatusInfo): string {
   const { storage, jobs } = status;
   const overview = facts([
@@ -32,7 +41,7 @@ function statusText(status: StatusInfo): string {
     ["not mounted", status.mountError],
     ["NBD", status.nbd.join(" ") || undefined],
     ["API", status.api.join(" ") || undefined],
-    ["storage", `${formatSize(storage.freeBytes)} of ${formatSize(storage.totalBytes)} free`],
+    ["storage", storageText(storage)],
     ["jobs", `${jobs.running} running, ${jobs.queued} queued, ${jobs.failed} failed`],
     ["volumes", String(status.volumes.length)],
   ]);

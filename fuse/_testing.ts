@@ -237,6 +237,8 @@ export class ToyHistory implements TreeSource {
       counts: { marks: 1, segments: 1, connections: 0 },
       indexedSeq: to.seq,
       durableSeq: to.seq,
+      capture: "running",
+      refusedWrites: 0,
     };
   }
 

@@ -13,12 +13,13 @@ import { type RandomSource, systemRandom } from "./base/random.ts";
 import { formatTime } from "./base/time.ts";
 import { type Scheduler, systemScheduler } from "./base/turns.ts";
 import { Catalog } from "./catalog/catalog.ts";
-import { type Disk, type DiskLock, FileDisk } from "./disk/mod.ts";
+import { type Disk, type DiskLock, FileDisk, SpaceKeeper, type SpaceLimits } from "./disk/mod.ts";
 import type {
   AuditEntry,
   Caller,
   CreateVolumeRequest,
   Engine,
+  EventInfo,
   FileContent,
   FileListing,
   JobInfo,
@@ -35,16 +36,20 @@ import type {
   TokenScope,
   VolumeInfo,
 } from "./engine.ts";
+import { Events } from "./events.ts";
 import { VolumeExports } from "./exports.ts";
 import { History } from "./history.ts";
 import { Jobs } from "./jobs.ts";
 import { Marks } from "./marks.ts";
 import type { ExportProvider } from "./nbd/mod.ts";
 import { Scrubs, type ScrubSchedule } from "./scrubs.ts";
+import { Pressure } from "./pressure.ts";
+import { tellSpace } from "./space_events.ts";
 import type { PastPlace } from "./timeline/past.ts";
 import { checkTarget, realPlace, refuseMountedTree } from "./timeline/recover.ts";
 import { checkPolicy } from "./timeline/retention.ts";
 import { planPrune, prune } from "./volume/prune.ts";
+import { SEGMENT_BYTES } from "./volume/volume.ts";
 import { Volumes } from "./volumes.ts";
 import { runRecovery } from "./workers.ts";
 
@@ -73,6 +78,8 @@ export interface ApplianceOptions {
   readonly segmentBytes?: number;
   /** How finished segments are compressed. */
   readonly compression?: CompressionSettings;
+  /** Bytes set aside on the data folder's file system. Default: by its size. */
+  readonly storage?: Partial<SpaceLimits>;
 }
 
 /** What the status tells of the parts around the engine. */
@@ -136,11 +143,15 @@ class LocalAppliance implements Appliance {
   readonly #history: History;
   readonly #scrubs: Scrubs;
   readonly #background: Background;
+  readonly #space: SpaceKeeper;
+  readonly #events: Events;
+  readonly #pressure: Pressure;
   /** Places that recoveries are writing to. */
   readonly #targets = new Set<string>();
   readonly #lock: DiskLock;
   readonly #startedAt: string;
   #surroundings: Surroundings = { nbd: [], api: [] };
+  #reopening: Promise<void> | undefined;
 
   private constructor(dataPath: string, disk: Disk, lock: DiskLock, options: ApplianceOptions) {
     this.#dataPath = dataPath;
@@ -149,7 +160,26 @@ class LocalAppliance implements Appliance {
     this.#clock = options.clock ?? systemClock;
     this.#scheduler = options.scheduler ?? systemScheduler;
     const random = options.random ?? systemRandom;
+    // Before anything else writes: a full disk may have nothing left but the reserve.
+    this.#space = new SpaceKeeper({
+      disk,
+      path: dataPath,
+      reservePath: path.join(dataPath, "reserve"),
+      scheduler: this.#scheduler,
+      segmentBytes: SEGMENT_BYTES,
+      ...(options.storage === undefined ? {} : { limits: options.storage }),
+      onState: (state) => {
+        tellSpace(this.#events, this.#space.status(), state);
+        this.#pressure.look();
+      },
+      onLook: () => {
+        this.#events.write();
+        this.#pressure.look();
+        this.#reopen();
+      },
+    });
     this.#catalog = new Catalog(path.join(dataPath, "catalog.sqlite"), disk);
+    this.#events = new Events(this.#catalog, this.#clock);
     this.#access = new Access({ catalog: this.#catalog, clock: this.#clock, random, disk });
     this.#jobs = new Jobs(this.#catalog, this.#clock, random);
     this.#startedAt = formatTime(this.#clock.nowUs(), 3);
@@ -167,6 +197,7 @@ class LocalAppliance implements Appliance {
       random,
       catalog: this.#catalog,
       access: this.#access,
+      space: this.#space,
       connections: (name) => exports.connections(name),
       baselineBytesPerSecond: options.baselineBytesPerSecond,
       segmentBytes: options.segmentBytes,
@@ -198,6 +229,15 @@ class LocalAppliance implements Appliance {
       volumes: () => this.#volumes.live(),
       settings: options.compression ?? {},
     });
+    this.#pressure = new Pressure({
+      volumes: this.#volumes,
+      catalog: this.#catalog,
+      disk,
+      clock: this.#clock,
+      scheduler: this.#scheduler,
+      space: this.#space,
+      events: this.#events,
+    });
   }
 
   static async open(
@@ -210,11 +250,11 @@ class LocalAppliance implements Appliance {
     appliance.#access.ensureAdministrator(dataPath);
     await appliance.#volumes.openAll();
     appliance.#scrubs.begin();
+    appliance.#space.start();
     return appliance;
   }
 
   status(): StatusInfo {
-    const { totalBytes, freeBytes } = this.#disk.space(this.#dataPath);
     const { nbd, api, mountPath, mountError } = this.#surroundings;
     return {
       version: VERSION,
@@ -224,14 +264,16 @@ class LocalAppliance implements Appliance {
       ...(mountError === undefined ? {} : { mountError }),
       nbd,
       api,
-      storage: { totalBytes, freeBytes },
+      storage: this.#space.status(),
       volumes: this.listVolumes(),
       jobs: this.#jobs.counts(),
+      events: this.#events.counts(),
     };
   }
 
   readiness(): { ready: boolean; problems: string[] } {
     const problems = this.#volumes.problems();
+    if (this.#space.state === "full") problems.push("storage: it is full, and writes are refused");
     if (this.#surroundings.mountError !== undefined) problems.push(`mount: ${this.#surroundings.mountError}`);
     return { ready: problems.length === 0, problems };
   }
@@ -261,7 +303,9 @@ class LocalAppliance implements Appliance {
         hint: "Wait for the job, or cancel it.",
       });
     }
-    await this.#volumes.delete(name, options, caller);
+    await this.#pressure.exclusively(name, () => this.#volumes.delete(name, options, caller), {
+      interrupt: true,
+    });
   }
 
   resolve(name: string, expression: string): Promise<Moment> {
@@ -327,22 +371,33 @@ class LocalAppliance implements Appliance {
       throw new VarveError("conflict", `prune volume ${name}: a prune is under way`);
     }
     const policy = this.getRetention(name);
+    // The order itself is written to the catalogue.
+    if (this.#space.state === "full") this.#space.relieve();
     this.#access.record(caller, "prune", name, { policy });
-    return this.#jobs.start("prune", name, async ({ signal, progress }) => {
-      await volume.settleSegments();
-      const plan = await planPrune(volume, {
-        marks: this.#catalog.marks(entry.row.id),
-        policy,
-        nowUs: this.#clock.nowUs(),
-        onProgress: progress,
-        signal,
-      });
-      await prune(volume, this.#disk, plan, { signal, onProgress: progress });
-      this.#catalog.transaction(() => {
-        for (const mark of plan.marksLost) this.#catalog.removeMark(entry.row.id, mark);
-      });
-      return { ...plan.result };
-    });
+    return this.#jobs.start(
+      "prune",
+      name,
+      ({ signal, progress }) =>
+        this.#pressure.exclusively(name, async () => {
+          await volume.settleSegments();
+          const plan = await planPrune(volume, {
+            marks: this.#catalog.marks(entry.row.id),
+            policy,
+            nowUs: this.#clock.nowUs(),
+            onProgress: progress,
+            signal,
+          });
+          await prune(volume, this.#disk, plan, { signal, onProgress: progress });
+          this.#catalog.transaction(() => {
+            for (const mark of plan.marksLost) this.#catalog.removeMark(entry.row.id, mark);
+          });
+          return { ...plan.result };
+        }),
+    );
+  }
+
+  #reopen(): void {
+    this.#reopening ??= this.#volumes.reopenWhereSpaceWasShort().finally(() => this.#reopening = undefined);
   }
 
   startScrub(name: string, options: { rateBytes?: number }, caller: Caller): JobInfo {
@@ -443,6 +498,10 @@ class LocalAppliance implements Appliance {
     return this.#access.authenticate(secret);
   }
 
+  listEvents(options: { limit?: number; after?: number }): EventInfo[] {
+    return this.#events.list(options);
+  }
+
   listAudit(options: { limit?: number }): AuditEntry[] {
     return this.#access.audit(options.limit);
   }
@@ -456,7 +515,11 @@ class LocalAppliance implements Appliance {
     await this.#jobs.close();
     await this.#background.close();
     this.#history.close();
+    await this.#pressure.close();
+    await this.#reopening;
     await this.#volumes.close();
+    this.#events.write();
+    this.#space.close();
     this.#catalog.close();
     this.#lock.release();
   }

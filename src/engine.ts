@@ -93,6 +93,10 @@ export interface VolumeInfo {
   durableSeq: number;
   /** What the last finished scrub found; left out as long as there was none. */
   scrub?: ScrubSummary;
+  /** Whether writes are taken, or refused because the storage of the history is full. */
+  capture: "running" | "full";
+  /** Writes, trims and zeroes refused for want of space since the volume was opened. */
+  refusedWrites: number;
 }
 
 /** The appliance as a whole. */
@@ -112,11 +116,58 @@ export interface StatusInfo {
   /** Addresses that the API listens on. */
   api: string[];
   /** Space on the storage that holds the data folder. */
-  storage: { totalBytes: number; freeBytes: number };
+  storage: StorageInfo;
   /** Every volume. */
   volumes: VolumeInfo[];
   /** Numbers of jobs by state. */
   jobs: Record<JobState, number>;
+  /** Numbers of events since the appliance was started. */
+  events: EventCount[];
+}
+
+/** Space on the storage that holds the data folder. */
+export interface StorageInfo {
+  /** Size of the file system. */
+  totalBytes: number;
+  /** Bytes that are free, the reserve not among them. */
+  freeBytes: number;
+  /** Bytes set aside for the work that frees space. */
+  reserveBytes: number;
+  /** With less than this free, history is thinned. */
+  watermarkBytes: number;
+  /** `low` below the watermark; `full` when writes are refused. */
+  state: "ok" | "low" | "full";
+}
+
+/** How serious an event is. */
+export type EventLevel = "info" | "warning" | "error";
+
+/** How often something happened. */
+export interface EventCount {
+  /** How serious it is. */
+  level: EventLevel;
+  /** What it is. */
+  kind: string;
+  /** How often. */
+  count: number;
+}
+
+/** Something that happened by itself and that people should know. */
+export interface EventInfo {
+  /** Ascending in time. */
+  id: number;
+  /** When. */
+  time: string;
+  /** How serious it is. */
+  level: EventLevel;
+  /** What it is, for example `storage.low` or `history.thinned`. */
+  kind: string;
+  /** The volume that it is about. */
+  volume?: string;
+  /** For people. */
+  message: string;
+  /** Particulars. */
+  details: Record<string, unknown>;
 }
 
 /** States of a job. */
@@ -417,6 +468,11 @@ export interface Engine {
   revokeToken(id: string, caller: Caller): void;
   /** The token a secret belongs to, or `undefined`. */
   authenticate(secret: string): TokenInfo | undefined;
+  /**
+   * What happened by itself, oldest first: behind the event `after`, or without it the newest. `limit` is at most
+   * 10,000, by default 100.
+   */
+  listEvents(options: { limit?: number; after?: number }): EventInfo[];
   /** Changes made, newest first. */
   listAudit(options: { limit?: number }): AuditEntry[];
 }

@@ -13,7 +13,7 @@ import type { RandomSource } from "./base/random.ts";
 import { formatTime } from "./base/time.ts";
 import type { Scheduler } from "./base/turns.ts";
 import type { Catalog, VolumeRow } from "./catalog/catalog.ts";
-import type { Disk } from "./disk/mod.ts";
+import type { Disk, SpaceKeeper } from "./disk/mod.ts";
 import type { Caller, CreateVolumeRequest, VolumeInfo } from "./engine.ts";
 import { VOLUME_FILES } from "./timeline/past.ts";
 import { momentInfo } from "./timeline/resolve.ts";
@@ -59,6 +59,8 @@ export interface VolumesParts {
   readonly catalog: Catalog;
   /** For the audit log. */
   readonly access: Access;
+  /** Keeps watch over the space. */
+  readonly space: SpaceKeeper;
   /** Connections to a volume, live and past. */
   readonly connections: (name: string) => number;
   /** Bytes a second at which adopted disks are copied, each of them; `undefined` for the default. */
@@ -76,6 +78,7 @@ export class Volumes {
   readonly #random: RandomSource;
   readonly #catalog: Catalog;
   readonly #access: Access;
+  readonly #space: SpaceKeeper;
   readonly #connections: (name: string) => number;
   readonly #baselineBytesPerSecond: number | undefined;
   readonly #segmentBytes: number | undefined;
@@ -92,6 +95,7 @@ export class Volumes {
     this.#random = parts.random;
     this.#catalog = parts.catalog;
     this.#access = parts.access;
+    this.#space = parts.space;
     this.#connections = parts.connections;
     this.#baselineBytesPerSecond = parts.baselineBytesPerSecond;
     this.#segmentBytes = parts.segmentBytes;
@@ -133,10 +137,13 @@ export class Volumes {
         scheduler: this.#scheduler,
         directory: this.#directory(row.id),
         baselineBytesPerSecond: this.#baselineBytesPerSecond,
-        ...(this.#segmentBytes === undefined ? {} : { segmentBytes: this.#segmentBytes }),
+        segmentBytes: this.#segmentBytes ?? this.#space.segmentBytes,
+        guard: (primaryPath) => this.#space.guard(primaryPath),
         describe: () => ({ volume: entry.row, marks: this.#catalog.marks(row.id) }),
         onText: (text, record) => this.#takeText(entry, text, record.header),
         onFailure: (error) => {
+          // It is tried again, nothing is lost, and the keeper tells of the full storage.
+          if (error.code === "no-space") return this.#space.look();
           logger.error("Volume {volume}: {message}", { volume: row.name, message: error.message });
           entry.error = error;
         },
@@ -163,6 +170,13 @@ export class Volumes {
     } catch (thrown) {
       entry.error = VarveError.from(thrown, `open volume ${row.name}`);
       logger.error("Volume {volume}: {message}", { volume: row.name, message: entry.error.message });
+    }
+  }
+
+  /** Opens volumes again that a full storage kept from being opened. */
+  async reopenWhereSpaceWasShort(): Promise<void> {
+    for (const { row, volume, error } of [...this.#entries.values()]) {
+      if (volume === undefined && error?.code === "no-space") await this.#openVolume(row);
     }
   }
 
@@ -276,6 +290,8 @@ export class Volumes {
       compression: compressionTotals(volume),
       indexedSeq: volume?.indexedSeq ?? 0,
       durableSeq: volume?.durableSeq ?? 0,
+      capture: this.#space.state === "full" ? "full" : "running",
+      refusedWrites: volume?.journal?.refused ?? 0,
     };
   }
 

@@ -11,6 +11,7 @@ import type {
   Caller,
   CreateVolumeRequest,
   Engine,
+  EventInfo,
   FileContent,
   FileInfo,
   FileListing,
@@ -53,6 +54,16 @@ export class FakeEngine implements Engine {
   retention: RetentionPolicy = { continuous: "24h", tiers: [{ every: "1h", for: "7d" }] };
   /** What was changed, oldest first. */
   audit: AuditEntry[] = [];
+  /** What happened by itself, oldest first. */
+  events: EventInfo[] = [1, 2, 3].map((id) => ({
+    id,
+    time: CREATED.time,
+    level: "warning",
+    kind: "history.thinned",
+    volume: "db",
+    message: `space is short: step ${id}`,
+    details: { bytesFreed: 4096 },
+  }));
   /** What stands in the way of serving. */
   problems: string[] = [];
   /** Thrown by the next call of `getVolume`, once. */
@@ -76,9 +87,16 @@ export class FakeEngine implements Engine {
       mountPath: "/varve",
       nbd: ["unix:/run/varve/nbd.sock"],
       api: ["unix:/run/varve/api.sock"],
-      storage: { totalBytes: 2 ** 40, freeBytes: 2 ** 39 },
+      storage: {
+        totalBytes: 2 ** 40,
+        freeBytes: 2 ** 39,
+        reserveBytes: 2 ** 30,
+        watermarkBytes: 54_975_581_388,
+        state: "ok",
+      },
       volumes: this.listVolumes(),
       jobs,
+      events: [{ level: "warning", kind: "storage.low", count: 1 }],
     };
   }
 
@@ -274,6 +292,13 @@ export class FakeEngine implements Engine {
     return this.tokens.get(secret);
   }
 
+  listEvents(options: { limit?: number; after?: number }): EventInfo[] {
+    const behind = this.events.filter((event) => event.id > (options.after ?? 0));
+    return options.after === undefined
+      ? behind.slice(-(options.limit ?? 100))
+      : behind.slice(0, options.limit);
+  }
+
   listAudit(options: { limit?: number }): AuditEntry[] {
     return [...this.audit].reverse().slice(0, options.limit);
   }
@@ -332,6 +357,8 @@ function fakeVolume(name: string, sizeBytes: number): VolumeInfo {
     counts: { marks: 0, segments: 1, connections: 2 },
     indexedSeq: 30,
     durableSeq: 38,
+    capture: "running",
+    refusedWrites: 3,
   };
 }
 

@@ -115,7 +115,14 @@ export interface VarveErrorMessage {
   details: Record<string, unknown> | undefined;
 }
 
+/** SQLite's result codes for a full storage: SQLITE_FULL, and SQLITE_IOERR_SHMSIZE for the index of its log. */
+const SQLITE_FULL_CODES: readonly unknown[] = [13, 4874];
+
 function codeOfSystemError(thrown: unknown): ErrorCode {
+  if (
+    typeof thrown === "object" && thrown !== null && "errcode" in thrown &&
+    SQLITE_FULL_CODES.includes(thrown.errcode)
+  ) return "no-space";
   const code = typeof thrown === "object" && thrown !== null && "code" in thrown ? thrown.code : undefined;
   switch (code) {
     case "ENOSPC":

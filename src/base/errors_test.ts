@@ -27,6 +27,14 @@ Deno.test("VarveError.from() classes the errors of the operating system", () => 
   }
 });
 
+Deno.test("VarveError.from() knows SQLite's words for a full storage", () => {
+  const sqlite = (errcode: number) =>
+    Object.assign(new Error("database or disk is full"), { code: "ERR_SQLITE_ERROR", errcode });
+  assert.equal(VarveError.from(sqlite(13), "index").code, "no-space");
+  assert.equal(VarveError.from(sqlite(4874), "index").code, "no-space");
+  assert.equal(VarveError.from(sqlite(10), "index").code, "io");
+});
+
 Deno.test("VarveError.from() keeps a VarveError and takes anything else for a failure of storage", () => {
   const known = new VarveError("damaged", "read: it does not match");
   assert.equal(VarveError.from(known, "anything"), known);

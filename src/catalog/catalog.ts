@@ -68,6 +68,24 @@ export interface AuditRow {
   readonly details: string;
 }
 
+/** Something that happened, as the catalogue keeps it. */
+export interface EventRow {
+  /** Ascending in time. */
+  readonly id: number;
+  /** When, in microseconds. */
+  readonly timeUs: number;
+  /** How serious it is. */
+  readonly level: string;
+  /** What it is. */
+  readonly kind: string;
+  /** The volume that it is about. */
+  readonly volume: string | undefined;
+  /** For people. */
+  readonly message: string;
+  /** Particulars, as JSON. */
+  readonly details: string;
+}
+
 /** The catalogue, `catalog.sqlite`. */
 export class Catalog {
   readonly #database: DatabaseSync;
@@ -240,6 +258,35 @@ export class Catalog {
       actor: String(row["actor"]),
       action: String(row["action"]),
       subject: String(row["subject"]),
+      details: String(row["details"]),
+    }));
+  }
+
+  /** Adds events, and forgets all but the newest `keep`. To be called within a transaction. */
+  addEvents(events: readonly EventRow[], keep: number): void {
+    const insert = this.#database.prepare("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)");
+    for (const event of events) {
+      const { id, timeUs, level, kind, volume, message, details } = event;
+      insert.run(id, timeUs, level, kind, volume ?? null, message, details);
+    }
+    this.#database.prepare("DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?").run(keep);
+  }
+
+  /** Events behind `after`, oldest first, at most `limit`; without `after` the newest. */
+  events(options: { limit: number; after?: number }): EventRow[] {
+    const rows = options.after === undefined
+      ? this.#database.prepare("SELECT * FROM events ORDER BY id DESC LIMIT ?").all(options.limit).reverse()
+      : this.#database.prepare("SELECT * FROM events WHERE id > ? ORDER BY id LIMIT ?").all(
+        options.after,
+        options.limit,
+      );
+    return rows.map((row) => ({
+      id: Number(row["id"]),
+      timeUs: Number(row["time_us"]),
+      level: String(row["level"]),
+      kind: String(row["kind"]),
+      volume: row["volume"] === null ? undefined : String(row["volume"]),
+      message: String(row["message"]),
       details: String(row["details"]),
     }));
   }

@@ -57,6 +57,17 @@ export const CATALOG_MIGRATIONS: readonly string[] = [
     volume_id TEXT PRIMARY KEY REFERENCES volumes (id) ON DELETE CASCADE,
     finished_us INTEGER NOT NULL,
     result TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  `,
+  `
+  CREATE TABLE events (
+    id INTEGER PRIMARY KEY,
+    time_us INTEGER NOT NULL,
+    level TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    volume TEXT,
+    message TEXT NOT NULL,
+    details TEXT NOT NULL
   ) STRICT;
   `,
 ];

@@ -37,7 +37,10 @@ export interface DiskFile {
   write(offset: number, ...parts: Uint8Array[]): void;
   /** Makes a range read as zeroes, giving its space back where the storage can. */
   discard(offset: number, length: number): void;
-  /** Reserves space so that writes into the range cannot fail for want of it; keeps the size. Best effort where unsupported. */
+  /**
+   * Reserves space so that writes into the range cannot fail for want of it; keeps the size. Throws `no-space` when
+   * there is not enough, and then nothing that counts has changed. Best effort where unsupported.
+   */
   reserve(offset: number, length: number): void;
   /** Sets the size, and gives back space reserved beyond it. */
   truncate(sizeBytes: number): void;
@@ -57,6 +60,8 @@ export interface DiskSpace {
   readonly totalBytes: number;
   /** Bytes that Varve may still take. */
   readonly freeBytes: number;
+  /** Which file system it is; left out where there is only one. */
+  readonly fileSystem?: string;
 }
 
 /** A lock that is held. */

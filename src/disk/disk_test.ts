@@ -326,3 +326,70 @@ Deno.test("MemoryDisk covers by a sync only what was written before it, and a cu
   await assert.rejects(second, { code: "io" });
   assert.deepEqual(contentOf(disk, "/d/a"), Uint8Array.of(1));
 });
+
+/** Fills a small disk and looks at what is told of its space on the way. */
+async function fillToTheBrim(disk: Disk, directory: string): Promise<void> {
+  const page = 4096;
+  const before = disk.space(directory).freeBytes;
+  const file = disk.open(path.join(directory, "a"), { mode: "create" });
+  const other = disk.open(path.join(directory, "b"), { mode: "create" });
+  const noSpace = { name: "VarveError", code: "no-space" };
+  try {
+    assert.throws(() => file.reserve(0, before + page), noSpace);
+    assert.equal(disk.space(directory).freeBytes, before, "a reservation that is refused takes nothing");
+    file.reserve(0, before - 4 * page);
+    assert.equal(file.sizeBytes(), 0);
+    assert.equal(disk.space(directory).freeBytes, 4 * page);
+    other.write(0, new Uint8Array(3 * page).fill(1));
+    assert.throws(() => other.write(3 * page, new Uint8Array(2 * page).fill(2)), noSpace);
+    other.truncate(3 * page);
+    assert.throws(() => other.reserve(3 * page, 2 * page), noSpace);
+    file.write(0, new Uint8Array(before - 4 * page).fill(3));
+    file.truncate(page);
+    assert.equal(disk.space(directory).freeBytes, before - 4 * page);
+    other.write(3 * page, new Uint8Array(2 * page).fill(2));
+    other.discard(0, 5 * page);
+    assert.equal(disk.space(directory).freeBytes, before - page);
+    await file.sync();
+  } finally {
+    file.close();
+    other.close();
+  }
+  disk.remove(path.join(directory, "a"));
+  assert.equal(disk.space(directory).freeBytes, before);
+}
+
+Deno.test("MemoryDisk of a small size refuses what has no room, as no-space", async () => {
+  const disk = new MemoryDisk();
+  disk.capacityBytes = 1 << 20;
+  disk.foreignBytes = 64 << 10;
+  await fillToTheBrim(disk, "/data");
+});
+
+Deno.test("FileDisk on a small tmpfs refuses what has no room, as no-space", async () => {
+  const directory = Deno.makeTempDirSync({ prefix: "varve-disk-" });
+  const mount = (command: string, ...args: string[]) =>
+    new Deno.Command(command, { args: [...args, directory] }).outputSync().success;
+  try {
+    assert(mount("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs"), "the tests run as root");
+    try {
+      await fillToTheBrim(new FileDisk(), directory);
+    } finally {
+      mount("umount");
+    }
+  } finally {
+    Deno.removeSync(directory, { recursive: true });
+  }
+});
+
+Deno.test("FileDisk tells a reservation that fails for another reason than space as io", () => {
+  const directory = Deno.makeTempDirSync({ prefix: "varve-disk-" });
+  try {
+    put(new FileDisk(), path.join(directory, "a"), Uint8Array.of(1));
+    const file = new FileDisk().open(path.join(directory, "a"));
+    assert.throws(() => file.reserve(0, 4096), { name: "VarveError", code: "io" });
+    file.close();
+  } finally {
+    Deno.removeSync(directory, { recursive: true });
+  }
+});

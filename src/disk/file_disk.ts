@@ -68,9 +68,13 @@ class LocalFile implements DiskFile {
   }
 
   reserve(offset: number, length: number): void {
-    if (reserveSpace(this.#fd, offset, length)) return;
+    const outcome = reserveSpace(this.#fd, offset, length);
+    if (outcome === "reserved") return;
+    if (typeof outcome === "number") {
+      throw new VarveError("io", `reserve ${length} bytes for ${this.path}: found errno ${outcome}`);
+    }
     const free = fs.statfsSync(path.dirname(this.path));
-    if (free.bavail * free.bsize < length) {
+    if (outcome === "full" || free.bavail * free.bsize < length) {
       throw new VarveError(
         "no-space",
         `reserve ${length} bytes for ${this.path}: ${free.bavail * free.bsize} bytes are free`,
@@ -178,7 +182,8 @@ export class FileDisk implements Disk {
   space(place: string): DiskSpace {
     return attempt(`look at the space of ${place}`, () => {
       const { blocks, bavail, bsize } = fs.statfsSync(place);
-      return { totalBytes: blocks * bsize, freeBytes: bavail * bsize };
+      const fileSystem = String(fs.statSync(place).dev);
+      return { totalBytes: blocks * bsize, freeBytes: bavail * bsize, fileSystem };
     });
   }
 

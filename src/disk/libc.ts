@@ -11,13 +11,27 @@ const KEEP_SIZE = 0x01;
 const SEEK_END = 2;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
+const EINTR = 4;
+const ENODEV = 19;
+const EFBIG = 27;
+const ENOSPC = 28;
+const ENOSYS = 38;
+const EOPNOTSUPP = 95;
+const EDQUOT = 122;
 
 const library = Deno.dlopen("libc.so.6", {
   fallocate: { parameters: ["i32", "i32", "i64", "i64"], result: "i32" },
   open: { parameters: ["buffer", "i32", "i32"], result: "i32" },
   close: { parameters: ["i32"], result: "i32" },
   lseek: { parameters: ["i32", "i64", "i32"], result: "i64" },
+  __errno_location: { parameters: [], result: "pointer" },
 });
+
+/** `errno` of the last call of this thread; right behind a synchronous call alone. */
+function lastErrno(): number {
+  const pointer = library.symbols.__errno_location();
+  return pointer === null ? 0 : new Deno.UnsafePointerView(pointer).getInt32();
+}
 
 /**
  * Whether a block device can be opened exclusively (`open(2)`, O_EXCL without O_CREAT): the kernel refuses it while the
@@ -34,9 +48,33 @@ export function punchHole(fd: number, offset: number, length: number): boolean {
   return library.symbols.fallocate(fd, PUNCH_HOLE | KEEP_SIZE, BigInt(offset), BigInt(length)) === 0;
 }
 
-/** Reserves space without changing the size (`fallocate(2)`, KEEP_SIZE); false when it failed, for whatever reason. */
-export function reserveSpace(fd: number, offset: number, length: number): boolean {
-  return library.symbols.fallocate(fd, KEEP_SIZE, BigInt(offset), BigInt(length)) === 0;
+/**
+ * Reserves space without changing the size (`fallocate(2)`, KEEP_SIZE): `full` when there is not enough of it,
+ * `unsupported` where the storage cannot reserve, else the number of another failure.
+ */
+export function reserveSpace(
+  fd: number,
+  offset: number,
+  length: number,
+): "reserved" | "full" | "unsupported" | number {
+  for (;;) {
+    if (library.symbols.fallocate(fd, KEEP_SIZE, BigInt(offset), BigInt(length)) === 0) return "reserved";
+    const errno = lastErrno();
+    switch (errno) {
+      case EINTR:
+        continue;
+      case ENOSPC:
+      case EDQUOT:
+      case EFBIG:
+        return "full";
+      case EOPNOTSUPP:
+      case ENOSYS:
+      case ENODEV:
+        return "unsupported";
+      default:
+        return errno;
+    }
+  }
 }
 
 /** Size of a file or block device (`lseek(2)`, SEEK_END), or -1. */

@@ -13,7 +13,14 @@ interface Contents {
   /** What storage holds for certain: the state at the last sync. */
   durable: Uint8Array;
   readonly inode: number;
+  /** Pages that take space, by number: those written to or reserved, and not given back since. */
+  readonly pages: Set<number>;
 }
+
+const PAGE_BYTES = 4096;
+
+/** Takes space for a range page by page; returns how many bytes of it, from its start, have space. */
+type TakeSpace = (contents: Contents, offset: number, length: number) => number;
 
 class MemoryFile implements DiskFile {
   readonly path: string;
@@ -21,6 +28,7 @@ class MemoryFile implements DiskFile {
   readonly #writable: boolean;
   readonly #isLost: () => boolean;
   readonly #beforeSync: () => Promise<void>;
+  readonly #take: TakeSpace;
 
   constructor(
     place: string,
@@ -28,8 +36,10 @@ class MemoryFile implements DiskFile {
     writable: boolean,
     isLost: () => boolean,
     beforeSync: () => Promise<void>,
+    take: TakeSpace,
   ) {
     this.path = place;
+    this.#take = take;
     this.#contents = contents;
     this.#writable = writable;
     this.#isLost = isLost;
@@ -53,9 +63,13 @@ class MemoryFile implements DiskFile {
   write(offset: number, ...parts: Uint8Array[]): void {
     this.#check("write", true);
     let at = offset;
-    for (const part of parts) {
+    for (const whole of parts) {
+      const part = whole.subarray(0, this.#take(this.#contents, at, whole.length));
       if (at + part.length > this.#contents.live.length) this.#resize(at + part.length);
       this.#contents.live.set(part, at);
+      if (part.length < whole.length) {
+        throw new VarveError("no-space", `write ${this.path}: no space left on the disk`);
+      }
       at += part.length;
     }
   }
@@ -63,15 +77,23 @@ class MemoryFile implements DiskFile {
   discard(offset: number, length: number): void {
     this.#check("discard", true);
     this.#contents.live.fill(0, offset, offset + length);
+    const end = Math.floor((offset + length) / PAGE_BYTES);
+    for (let page = Math.ceil(offset / PAGE_BYTES); page < end; page++) this.#contents.pages.delete(page);
   }
 
-  reserve(_offset: number, _length: number): void {
+  reserve(offset: number, length: number): void {
     this.#check("reserve", true);
+    const before = new Set(this.#contents.pages);
+    if (this.#take(this.#contents, offset, length) === length) return;
+    for (const page of this.#contents.pages) if (!before.has(page)) this.#contents.pages.delete(page);
+    throw new VarveError("no-space", `reserve ${length} bytes for ${this.path}: no space left on the disk`);
   }
 
   truncate(sizeBytes: number): void {
     this.#check("truncate", true);
     this.#resize(sizeBytes);
+    const end = Math.ceil(sizeBytes / PAGE_BYTES);
+    for (const page of this.#contents.pages) if (page >= end) this.#contents.pages.delete(page);
   }
 
   #resize(sizeBytes: number): void {
@@ -103,6 +125,13 @@ class MemoryFile implements DiskFile {
 export class MemoryDisk implements Disk {
   /** Awaited within every sync of a file, before it takes effect: makes syncs take time. */
   beforeSync: () => Promise<void> = () => Promise.resolve();
+  /**
+   * Its size; `undefined` for one that never gets full. Files take space by the page, as they are written to or
+   * reserved; databases take none. To be set before there are files.
+   */
+  capacityBytes: number | undefined;
+  /** Space that something else takes. */
+  foreignBytes = 0;
   #files = new Map<string, Contents>();
   #durableNames = new Map<string, Contents>();
   #inodes = 0;
@@ -119,7 +148,12 @@ export class MemoryDisk implements Disk {
       if (mode === "read" || mode === "write") {
         throw new VarveError("not-found", `open ${place}: no such file`);
       }
-      contents = { live: new Uint8Array(0), durable: new Uint8Array(0), inode: ++this.#inodes };
+      contents = {
+        live: new Uint8Array(0),
+        durable: new Uint8Array(0),
+        inode: ++this.#inodes,
+        pages: new Set(),
+      };
       this.#files.set(place, contents);
     }
     const life = this.#life;
@@ -129,7 +163,21 @@ export class MemoryDisk implements Disk {
       mode !== "read",
       () => this.#life !== life,
       () => this.beforeSync(),
+      (contents, offset, length) => this.#take(contents, offset, length),
     );
+  }
+
+  #take({ pages }: Contents, offset: number, length: number): number {
+    if (this.capacityBytes === undefined) return length;
+    let freeBytes = this.space("/").freeBytes;
+    const end = Math.ceil((offset + length) / PAGE_BYTES);
+    for (let page = Math.floor(offset / PAGE_BYTES); page < end; page++) {
+      if (pages.has(page)) continue;
+      if (freeBytes < PAGE_BYTES) return Math.max(0, page * PAGE_BYTES - offset);
+      pages.add(page);
+      freeBytes -= PAGE_BYTES;
+    }
+    return length;
   }
 
   stat(place: string): DiskStat | undefined {
@@ -138,7 +186,9 @@ export class MemoryDisk implements Disk {
     return {
       kind: "file",
       sizeBytes: contents.live.length,
-      allocatedBytes: contents.live.length,
+      allocatedBytes: this.capacityBytes === undefined
+        ? contents.live.length
+        : contents.pages.size * PAGE_BYTES,
       identity: `memory:${contents.inode}`,
     };
   }
@@ -169,7 +219,10 @@ export class MemoryDisk implements Disk {
   }
 
   space(_place: string): DiskSpace {
-    return { totalBytes: 2 ** 40, freeBytes: 2 ** 40 };
+    if (this.capacityBytes === undefined) return { totalBytes: 2 ** 40, freeBytes: 2 ** 40 };
+    let takenBytes = this.foreignBytes;
+    for (const { pages } of this.#files.values()) takenBytes += pages.size * PAGE_BYTES;
+    return { totalBytes: this.capacityBytes, freeBytes: Math.max(0, this.capacityBytes - takenBytes) };
   }
 
   lock(place: string): DiskLock | undefined {
@@ -204,7 +257,11 @@ export class MemoryDisk implements Disk {
     }
     for (const [place, contents] of this.#durableNames) this.#files.set(place, contents);
     for (const [place, contents] of this.#files) {
-      if (!survives(place)) contents.live = contents.durable.slice();
+      if (!survives(place)) {
+        contents.live = contents.durable.slice();
+        const end = Math.ceil(contents.live.length / PAGE_BYTES);
+        for (const page of contents.pages) if (page >= end) contents.pages.delete(page);
+      }
       contents.durable = contents.live.slice();
     }
     this.#durableNames = new Map(this.#files);

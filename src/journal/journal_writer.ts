@@ -10,8 +10,15 @@
  * durable before the older, a power cut could leave a hole in the middle of history; recovery drops everything
  * behind such a hole, which is safe because nothing behind it was ever acknowledged as durable.
  *
- * Space is reserved before it is needed, so a full disk refuses an `append` and leaves no half record behind.
- * After a failed write or sync the writer refuses all further work: what the kernel kept is not known any more.
+ * Space is reserved before it is needed, so a full disk refuses an `append` and leaves no half record behind. The
+ * last {@linkcode SMALL_RESERVE_BYTES} of what is reserved are for small records (flushes, marks, descriptions), so
+ * that these still find room when data is refused. After a failed write or sync the writer refuses all further work:
+ * what the kernel kept is not known any more.
+ *
+ * One failed write is none of that kind: where the storage cannot reserve, `write` itself finds it full. Nothing lies
+ * behind the bytes that were being written, so the file is cut to what is whole, the bytes stay in memory, and the
+ * next `commit` writes them to the same place. Were the file not cut, a shorter record written there later would have
+ * the rest of the longer one behind it, which is a host's data and may look like a record.
  *
  * @module
  */
@@ -20,7 +27,7 @@ import { crc32 } from "node:zlib";
 import { BLOCK_BYTES } from "../base/block_device.ts";
 import type { Clock } from "../base/clock.ts";
 import { VarveError } from "../base/errors.ts";
-import type { Disk, DiskFile } from "../disk/mod.ts";
+import type { Disk, DiskFile, SpaceGuard } from "../disk/mod.ts";
 import {
   CHECKSUM_BYTES,
   encodeRecordHeader,
@@ -76,11 +83,14 @@ export interface JournalWriterOptions {
   readonly clock: Clock;
   /** Text of the meta record that opens each segment, so that every segment describes its volume. */
   readonly describe: () => string;
+  /** Asked for each step of reservation. Default: whatever the storage has. */
+  readonly space?: SpaceGuard;
 }
 
 const BUFFER_BYTES = 1 << 20;
 const DIRECT_PAYLOAD_BYTES = 128 << 10;
 const RESERVE_BYTES = 8 << 20;
+const SMALL_RESERVE_BYTES = 64 << 10;
 
 interface ActiveSegment {
   readonly number: number;
@@ -105,6 +115,7 @@ export class JournalWriter {
   #directoryUnsynced = false;
   #finished: SealedSegment[] = [];
   #failure: VarveError | undefined;
+  #refused = 0;
 
   /** Begins after `options.lastSeq`; the first append makes the first segment. */
   constructor(disk: Disk, options: JournalWriterOptions) {
@@ -130,6 +141,23 @@ export class JournalWriter {
     const active = this.#active;
     if (active === undefined) return { segment: this.#nextSegment, offset: SEGMENT_HEADER_BYTES };
     return { segment: active.number, offset: active.writtenBytes + this.#buffered };
+  }
+
+  /** Writes, trims and zeroes that were refused because space was short, since the writer was made. */
+  get refused(): number {
+    return this.#refused;
+  }
+
+  /** Bytes that are reserved and hold nothing yet. */
+  get unusedBytes(): number {
+    const active = this.#active;
+    if (active === undefined) return 0;
+    return Math.max(0, active.reservedBytes - active.writtenBytes - this.#buffered);
+  }
+
+  /** Whether a record is still in memory, waiting for `commit`. */
+  isBuffered({ segment, offset }: RecordPlace): boolean {
+    return this.#active?.number === segment && offset >= this.#active.writtenBytes;
   }
 
   /** Sets a segment number aside for a segment that something else writes. */
@@ -158,7 +186,15 @@ export class JournalWriter {
       );
     }
     const size = recordBytes({ kind: record.kind, payloadBytes });
-    const active = this.#room(size);
+    const isSmall = isText(record.kind) || record.kind === "flush";
+    let active: ActiveSegment;
+    try {
+      active = this.#room(size, isSmall);
+    } catch (thrown) {
+      const fromHost = !isSmall && record.kind !== "baseline";
+      if (fromHost && thrown instanceof VarveError && thrown.code === "no-space") this.#refused++;
+      throw thrown;
+    }
     const place = { segment: active.number, offset: active.writtenBytes + this.#buffered };
     this.#put(active, record, payloadBytes, payload);
     if (isCommand(record.kind)) this.#lastSeq = record.seq;
@@ -179,7 +215,12 @@ export class JournalWriter {
     encodeRecordHeader({ ...record, payloadBytes, bodyChecksum }, active.number, buffer, at);
     this.#buffered += headBytes;
     if (direct) {
-      this.#write(active, buffer.subarray(0, this.#buffered), ...payload);
+      try {
+        this.#write(active, buffer.subarray(0, this.#buffered), ...payload);
+      } catch (thrown) {
+        this.#buffered = at;
+        throw thrown;
+      }
       return;
     }
     for (const part of payload) {
@@ -199,67 +240,85 @@ export class JournalWriter {
     return crc32(this.#buffer.subarray(at, at + tableBytes));
   }
 
-  #room(size: number): ActiveSegment {
+  #room(size: number, isSmall: boolean): ActiveSegment {
+    const { space } = this.#options;
+    if (!isSmall && space?.isStarved) space.grant(size, size);
     let active = this.#active;
     if (active !== undefined && active.writtenBytes + this.#buffered >= this.#options.segmentBytes) {
       this.seal();
       active = undefined;
     }
-    active ??= this.#begin();
-    const end = active.writtenBytes + this.#buffered + size;
-    if (end > active.reservedBytes) {
-      const until = Math.max(end, active.reservedBytes + RESERVE_BYTES);
-      active.file.reserve(active.reservedBytes, until - active.reservedBytes);
-      active.reservedBytes = until;
+    active ??= this.#begin(size, isSmall);
+    const missing = active.writtenBytes + this.#buffered + size + (isSmall ? 0 : SMALL_RESERVE_BYTES) -
+      active.reservedBytes;
+    if (missing > 0) {
+      const bytes = this.#allowed(missing, isSmall);
+      active.file.reserve(active.reservedBytes, bytes);
+      active.reservedBytes += bytes;
     }
     return active;
   }
 
-  #begin(): ActiveSegment {
+  #allowed(neededBytes: number, isSmall: boolean): number {
+    const { space } = this.#options;
+    if (!isSmall) {
+      const wantedBytes = Math.max(neededBytes, Math.min(RESERVE_BYTES, this.#options.segmentBytes));
+      return space === undefined ? wantedBytes : space.grant(wantedBytes, neededBytes);
+    }
+    const wantedBytes = Math.max(neededBytes, SMALL_RESERVE_BYTES);
+    return space === undefined ? wantedBytes : space.grantSmall(wantedBytes);
+  }
+
+  /** Begins a segment that has room for a record of `size` bytes. */
+  #begin(size: number, isSmall: boolean): ActiveSegment {
     const { directory, volumeId, clock, describe } = this.#options;
+    const text = new TextEncoder().encode(describe());
+    const neededBytes = SEGMENT_HEADER_BYTES + recordBytes({ kind: "meta", payloadBytes: text.length }) +
+      size +
+      (isSmall ? 0 : SMALL_RESERVE_BYTES);
+    const reservedBytes = this.#allowed(neededBytes, isSmall);
     const number = this.#nextSegment;
     const file = this.#disk.open(path.join(directory, segmentFileName(number)), { mode: "create-new" });
-    const active = { number, file, previousSeq: this.#lastSeq, writtenBytes: 0, reservedBytes: 0 };
+    const active = { number, file, previousSeq: this.#lastSeq, writtenBytes: 0, reservedBytes };
+    const createdUs = clock.nowUs();
     try {
-      file.reserve(0, RESERVE_BYTES);
+      file.reserve(0, reservedBytes);
+      this.#buffer.set(
+        encodeSegmentHeader({
+          flags: 0,
+          volumeId,
+          segment: number,
+          previousSeq: this.#lastSeq,
+          previousBaseline: this.#lastBaseline,
+          createdUs,
+        }),
+      );
+      this.#buffered = SEGMENT_HEADER_BYTES;
+      this.#put(
+        active,
+        {
+          kind: "meta",
+          flags: 0,
+          seq: this.#lastSeq,
+          timeUs: createdUs,
+          offset: 0,
+          length: 0,
+          firstBlock: 0,
+          client: 0,
+        },
+        text.length,
+        [text],
+      );
     } catch (thrown) {
+      this.#buffered = 0;
       file.close();
       this.#disk.remove(file.path);
       throw thrown;
     }
-    active.reservedBytes = RESERVE_BYTES;
     this.#nextSegment++;
     this.#active = active;
     this.#unsynced.push(file);
     this.#directoryUnsynced = true;
-    const createdUs = clock.nowUs();
-    this.#buffer.set(
-      encodeSegmentHeader({
-        flags: 0,
-        volumeId,
-        segment: number,
-        previousSeq: this.#lastSeq,
-        previousBaseline: this.#lastBaseline,
-        createdUs,
-      }),
-    );
-    this.#buffered = SEGMENT_HEADER_BYTES;
-    const text = new TextEncoder().encode(describe());
-    this.#put(
-      active,
-      {
-        kind: "meta",
-        flags: 0,
-        seq: this.#lastSeq,
-        timeUs: createdUs,
-        offset: 0,
-        length: 0,
-        firstBlock: 0,
-        client: 0,
-      },
-      text.length,
-      [text],
-    );
     return active;
   }
 
@@ -290,10 +349,22 @@ export class JournalWriter {
     try {
       active.file.write(active.writtenBytes, ...parts);
     } catch (thrown) {
-      throw this.#fail(thrown, "append to the journal");
+      const found = VarveError.from(thrown, "append to the journal");
+      if (found.code !== "no-space") throw this.#fail(thrown, "append to the journal");
+      this.#cutToWhole(active);
+      throw found;
     }
     active.writtenBytes += parts.reduce((sum, part) => sum + part.length, 0);
     this.#buffered = 0;
+  }
+
+  #cutToWhole(active: ActiveSegment): void {
+    try {
+      active.file.truncate(active.writtenBytes);
+      active.reservedBytes = active.writtenBytes;
+    } catch (thrown) {
+      throw this.#fail(thrown, "append to the journal");
+    }
   }
 
   /** Resolves when everything committed before the call is durable. Calls must not overlap. */

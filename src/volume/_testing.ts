@@ -4,10 +4,11 @@
  * @module
  */
 import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
 import path from "node:path";
 import type { Clock } from "../base/clock.ts";
 import type { MarkRow, VolumeRow } from "../catalog/catalog.ts";
-import { MemoryDisk } from "../disk/mod.ts";
+import { MemoryDisk, type SpaceGuard } from "../disk/mod.ts";
 import { type JournalText, prepareVolume, Volume } from "./volume.ts";
 
 /** A clock that tests move. */
@@ -50,6 +51,8 @@ export class TestVolume implements AsyncDisposable {
   readonly texts: JournalText[] = [];
   readonly failures: string[] = [];
   readonly marks: MarkRow[] = [];
+  /** Keeps watch over the space of the next opening. */
+  guard: ((primaryPath: string) => SpaceGuard) | undefined;
   readonly row: VolumeRow;
   /** Rate at which an adopted disk is copied; set before it is opened. */
   baselineBytesPerSecond: number = 2 ** 40;
@@ -103,6 +106,7 @@ export class TestVolume implements AsyncDisposable {
       segmentBytes: this.#segmentBytes,
       baselineBytesPerSecond: this.baselineBytesPerSecond,
       directory: this.directory,
+      ...(this.guard === undefined ? {} : { guard: this.guard }),
       describe: () => ({ volume: this.row, marks: this.marks }),
       onText: (text) => this.texts.push(text),
       onFailure: (error) => this.failures.push(error.message),
@@ -149,6 +153,7 @@ export class TestVolume implements AsyncDisposable {
 /** Throws, naming the first difference, unless both are the same bytes. A diff of whole disks would take minutes. */
 export function assertBytes(actual: Uint8Array, expected: Uint8Array | undefined, message: string): void {
   assert(expected !== undefined, `${message}: the model holds nothing`);
+  if (Buffer.compare(actual, expected) === 0) return;
   const at = actual.findIndex((byte, index) => byte !== expected[index]);
   assert(
     at < 0 && actual.length === expected.length,

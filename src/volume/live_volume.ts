@@ -26,6 +26,7 @@ import { VarveError } from "../base/errors.ts";
 import { inTurns, Queue, type Scheduler, type Timer } from "../base/turns.ts";
 import { MOMENT_KINDS } from "../catalog/packing.ts";
 import type { MapExtent, RecoveryMap } from "../catalog/recovery_map.ts";
+import type { SpaceGuard } from "../disk/mod.ts";
 import {
   extentsOf,
   holeGeometry,
@@ -41,6 +42,7 @@ import { BaselineCopier } from "./baseline_copier.ts";
 import { BATCH_RECORDS, Indexer, type ScanPosition } from "./indexer.ts";
 import { Overlay } from "./overlay.ts";
 import type { Primary } from "./primary.ts";
+import { isNoSpace, NO_SPACE_RETRY_MS, Wall } from "./wall.ts";
 
 /** How long a change waits at most until it is on its way to the primary, in milliseconds. */
 export const APPLY_DELAY_MS = 40;
@@ -72,6 +74,8 @@ export interface LiveVolumeParts {
   readonly lastTimeUs: number;
   /** Coverage of an adopted disk that is not copied completely yet, and the time of its adoption in microseconds. */
   readonly baseline?: { readonly ledger: BaselineLedger; readonly timeUs: number };
+  /** Keeps watch over the space. Default: nobody does. */
+  readonly space?: SpaceGuard;
   /** Told of failures in the background; the next call by a host meets them too. */
   readonly onFailure: (error: VarveError) => void;
 }
@@ -89,6 +93,7 @@ export class LiveVolume implements BlockDevice {
   readonly #parts: LiveVolumeParts;
   readonly #checkpoints = new Queue();
   readonly #primarySyncs = new Queue();
+  readonly #wall: Wall;
   /** Oldest first; the last one takes new changes. */
   #overlays: Overlay[] = [new Overlay()];
   #lastTimeUs: number;
@@ -121,6 +126,12 @@ export class LiveVolume implements BlockDevice {
     this.baseline = parts.baseline && new BaselineCopier({ ...parts, ...parts.baseline }, (entry) => {
       this.indexer.addBaseline(entry);
       this.#scheduleIndex();
+    });
+    this.#wall = new Wall(parts.space);
+    this.#wall.owes({
+      overlayBytes: () => this.#overlayBlocks() * BLOCK_BYTES,
+      unusedBytes: () => parts.journal.unusedBytes,
+      records: () => this.indexer.pendingRecords,
     });
   }
 
@@ -176,14 +187,15 @@ export class LiveVolume implements BlockDevice {
   }
 
   #readJournal(extent: MapExtent, offset: number, target: Uint8Array): void {
-    this.commit();
+    const { segment, recordOffset } = extent;
+    if (this.#parts.journal.isBuffered({ segment, offset: recordOffset })) this.commit();
     const firstBlock = blockOf(offset);
     const blockCount = blocksFor(offset + target.length) - firstBlock;
     const aligned = offset % BLOCK_BYTES === 0 && target.length === blockCount * BLOCK_BYTES;
     const bytes = aligned ? target : new Uint8Array(blockCount * BLOCK_BYTES);
     this.#parts.segments.readBlocks({
-      segment: extent.segment,
-      recordOffset: extent.recordOffset,
+      segment,
+      recordOffset,
       payloadBlock: extent.payloadBlock + (firstBlock - extent.firstBlock),
       blockCount,
       seq: extent.seq,
@@ -334,8 +346,19 @@ export class LiveVolume implements BlockDevice {
     work.then(() => this.#failure = undefined, (thrown) => {
       this.#failure = VarveError.from(thrown, "keep the volume durable");
       this.#parts.onFailure(this.#failure);
-      if (!this.#closed) this.#schedule();
+      if (this.#closed) return;
+      if (!isNoSpace(thrown)) this.#schedule();
+      else this.#retryWithoutSpace(thrown);
     });
+  }
+
+  #retryWithoutSpace(thrown: unknown): void {
+    this.#wall.relieve(thrown);
+    this.#applyTimer ??= this.#parts.scheduler.after(NO_SPACE_RETRY_MS, () => {
+      this.#applyTimer = undefined;
+      this.#inBackground(this.#makeDurable("apply"));
+    });
+    this.#indexTimer ??= this.#parts.scheduler.after(NO_SPACE_RETRY_MS, () => this.#index());
   }
 
   commit(): void {
@@ -369,8 +392,16 @@ export class LiveVolume implements BlockDevice {
 
   async flush(options: CommandOptions = {}): Promise<void> {
     this.#checkCommand("flush", 0, 0);
-    this.#capture("flush", 0, 0, 0, 0, options, []);
+    let refusal: unknown;
+    try {
+      this.#capture("flush", 0, 0, 0, 0, options, []);
+    } catch (thrown) {
+      // The promise of a flush needs no record: it is kept all the same.
+      if (!isNoSpace(thrown)) throw thrown;
+      refusal = thrown;
+    }
     await this.#makeDurable("primary");
+    this.#wall.flushed(refusal);
   }
 
   async sync(): Promise<void> {
@@ -411,7 +442,7 @@ export class LiveVolume implements BlockDevice {
     if (next === undefined) {
       next = this.#checkpoints.run(() => {
         delete this.#nextCheckpoints[step];
-        return this.#checkpoint(step);
+        return this.#wall.relieved(() => this.#checkpoint(step));
       });
       this.#nextCheckpoints[step] = next;
     }
@@ -483,6 +514,7 @@ export class LiveVolume implements BlockDevice {
       await this.#primarySyncs.idle();
       await this.indexer.queue.idle();
       await journal.close().catch(() => {});
+      this.#wall.close();
       segments.close();
       primary.close();
       map.close();

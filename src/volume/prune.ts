@@ -55,6 +55,8 @@ export interface PrunePlan {
   readonly keptSeqs: readonly number[];
   /** Segments to rewrite or delete. */
   readonly segments: readonly number[];
+  /** What each of them holds, and how much of that lives on, in bytes. */
+  readonly sizes: ReadonlyMap<number, { readonly bytes: number; readonly livingBytes: number }>;
 }
 
 /** Options of {@linkcode planPrune}. */
@@ -93,6 +95,7 @@ export async function planPrune(volume: Volume, options: PruneOptions): Promise<
   await inTurns(countLiving(volume, keptSeqs, liveBytes, options.signal), volume.scheduler);
 
   const segments: number[] = [];
+  const sizes = new Map<number, { bytes: number; livingBytes: number }>();
   let bytesFreed = 0;
   // What the next start would scan stays as it is.
   const rows = volume.map.statement(
@@ -105,6 +108,7 @@ export async function planPrune(volume: Volume, options: PruneOptions): Promise<
     segments.push(Number(row["segment"]));
     // What is left of a compressed segment is compressed again.
     bytesFreed += Math.round(Number(row["stored"]) * (1 - living / bytes));
+    sizes.set(Number(row["segment"]), { bytes, livingBytes: living });
   }
   const oldest = outcome.kept[0] ?? outcome.base;
   return {
@@ -121,6 +125,7 @@ export async function planPrune(volume: Volume, options: PruneOptions): Promise<
     outcome,
     keptSeqs,
     segments,
+    sizes,
   };
 }
 

@@ -13,7 +13,7 @@ import { BaselineLedger } from "../catalog/baseline_ledger.ts";
 import { type KeptMoment, Moments } from "../catalog/moments.ts";
 import { MOMENT_KINDS } from "../catalog/packing.ts";
 import { RecoveryMap } from "../catalog/recovery_map.ts";
-import type { Disk } from "../disk/mod.ts";
+import type { Disk, SpaceGuard } from "../disk/mod.ts";
 import { JournalWriter, type ScannedRecord, SegmentReader } from "../journal/mod.ts";
 import { VOLUME_FILES } from "../timeline/past.ts";
 import { RegionCache, View } from "../timeline/view.ts";
@@ -52,6 +52,8 @@ export interface VolumeSurroundings {
   readonly directory: string;
   /** The volume as the catalogue has it now; every new segment repeats it. */
   readonly describe: () => { volume: VolumeRow; marks: MarkRow[] };
+  /** Keeps watch over the space, given the primary's place. Default: nobody does. */
+  readonly guard?: (primaryPath: string) => SpaceGuard;
   /** Size at which a segment is finished. Default {@linkcode SEGMENT_BYTES}. */
   readonly segmentBytes?: number;
   /** Bytes a second at which an adopted disk is copied. Default {@linkcode BASELINE_BYTES_PER_SECOND}. */
@@ -121,6 +123,7 @@ export class Volume {
   readonly scheduler: Scheduler;
   readonly #clock: Clock;
   readonly #onFailure: (error: VarveError) => void;
+  readonly #space: SpaceGuard | undefined;
   readonly #stop = new AbortController();
   readonly #live: LiveVolume | undefined;
   readonly #baselineBytesPerSecond: number;
@@ -139,6 +142,7 @@ export class Volume {
       recovered: RecoveredJournal;
       failure: VarveError | undefined;
       ledger: BaselineLedger | undefined;
+      space: SpaceGuard | undefined;
     },
   ) {
     this.id = row.id;
@@ -158,6 +162,7 @@ export class Volume {
     this.#onFailure = parts.surroundings.onFailure;
     this.#baselineBytesPerSecond = parts.surroundings.baselineBytesPerSecond ?? BASELINE_BYTES_PER_SECOND;
     this.#ledger = parts.ledger;
+    this.#space = parts.space;
     this.#live = this.#goLive();
   }
 
@@ -205,7 +210,9 @@ export class Volume {
           if (text.type !== "volume") surroundings.onText(text, record);
         },
       });
+      const space = surroundings.guard?.(row.primaryPath);
       const journal = primary === undefined ? undefined : new JournalWriter(disk, {
+        ...(space === undefined ? {} : { space }),
         directory: segmentsDirectory,
         volumeId: row.id,
         nextSegment: recovered.nextSegment,
@@ -215,7 +222,17 @@ export class Volume {
         clock,
         describe: () => JSON.stringify({ type: "volume", ...surroundings.describe() } satisfies JournalText),
       });
-      return new Volume(row, { surroundings, map, segments, journal, primary, recovered, failure, ledger });
+      return new Volume(row, {
+        surroundings,
+        map,
+        segments,
+        journal,
+        primary,
+        recovered,
+        failure,
+        ledger,
+        space,
+      });
     } catch (thrown) {
       segments.close();
       map.close();
@@ -235,6 +252,7 @@ export class Volume {
       scheduler: this.scheduler,
       lastTimeUs: Math.max(this.recovered.lastTimeUs, this.#createdUs),
       ...(this.#ledger === undefined ? {} : { baseline: { ledger: this.#ledger, timeUs: this.#createdUs } }),
+      ...(this.#space === undefined ? {} : { space: this.#space }),
       onFailure: this.#onFailure,
     });
   }
@@ -331,11 +349,14 @@ export class Volume {
     await live.sync();
     await this.settle();
     if (journal !== undefined && journal.position.offset >= SEAL_BYTES_MIN) journal.seal();
-    const position = live.indexer.covers(live.lastSeq) ? live.position : undefined;
+    // Capture goes on meanwhile: the position behind the seal is what the next start may begin at, not the newest.
+    const position = live.position;
+    await live.sync();
+    await live.indexer.upTo(position.seq);
     await this.exclusively(() => {
       this.map.transaction(() => {
         live.indexer.recordSegments(journal?.takeFinished() ?? []);
-        if (position !== undefined) live.indexer.savePosition(position);
+        if (position.seq >= this.map.getState("scan_seq", 0)) live.indexer.savePosition(position);
       });
       return Promise.resolve();
     });

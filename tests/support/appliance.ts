@@ -39,6 +39,8 @@ export interface StartOptions {
   api?: string[];
   /** How much of an adopted disk is copied a second, as on the command line. */
   baselineRate?: string;
+  /** Gives the data folder a file system of its own, a tmpfs of this size. */
+  dataBytes?: number;
 }
 
 /** A running appliance; disposing of it stops it and removes everything that it had. */
@@ -59,6 +61,10 @@ export class TestAppliance implements AsyncDisposable {
   static async start(options: StartOptions = {}): Promise<TestAppliance> {
     const appliance = new TestAppliance(await Deno.makeTempDir({ prefix: "varve-test-" }), options);
     try {
+      if (options.dataBytes !== undefined) {
+        await Deno.mkdir(appliance.dataPath);
+        await run("mount", "-t", "tmpfs", "-o", `size=${options.dataBytes}`, "tmpfs", appliance.dataPath);
+      }
       await appliance.launch();
       return appliance;
     } catch (thrown) {
@@ -247,7 +253,9 @@ export class TestAppliance implements AsyncDisposable {
       if (this.#running !== undefined) await this.stop();
     } finally {
       const mounts = await Deno.readTextFile("/proc/self/mounts");
-      if (mounts.includes(` ${this.mountPath} `)) await run("umount", "--lazy", this.mountPath);
+      for (const place of [this.mountPath, this.dataPath]) {
+        if (mounts.includes(` ${place} `)) await run("umount", "--lazy", place);
+      }
       await Deno.remove(this.folder, { recursive: true });
     }
   }

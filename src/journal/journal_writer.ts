@@ -10,7 +10,9 @@
  * durable before the older, a power cut could leave a hole in the middle of history; recovery drops everything
  * behind such a hole, which is safe because nothing behind it was ever acknowledged as durable.
  *
- * Space is reserved before it is needed, so a full disk refuses an `append` and leaves no half record behind.
+ * Space is reserved before it is needed, so a full disk refuses an `append` and leaves no half record behind. Some of
+ * it is kept for flushes and texts, which find room when blocks do not. The next segment is begun before the present one
+ * is finished: were it the other way round, a full disk would leave no segment to take a text.
  * After a failed write or sync the writer refuses all further work: what the kernel kept is not known any more.
  *
  * @module
@@ -81,6 +83,8 @@ export interface JournalWriterOptions {
 const BUFFER_BYTES = 1 << 20;
 const DIRECT_PAYLOAD_BYTES = 128 << 10;
 const RESERVE_BYTES = 8 << 20;
+/** Reserved space that blocks leave to flushes and texts. */
+const HEADROOM_BYTES = 64 << 10;
 
 interface ActiveSegment {
   readonly number: number;
@@ -158,7 +162,7 @@ export class JournalWriter {
       );
     }
     const size = recordBytes({ kind: record.kind, payloadBytes });
-    const active = this.#room(size);
+    const active = this.#room(size, record.kind === "flush" || isText(record.kind) ? 0 : HEADROOM_BYTES);
     const place = { segment: active.number, offset: active.writtenBytes + this.#buffered };
     this.#put(active, record, payloadBytes, payload);
     if (isCommand(record.kind)) this.#lastSeq = record.seq;
@@ -199,14 +203,35 @@ export class JournalWriter {
     return crc32(this.#buffer.subarray(at, at + tableBytes));
   }
 
-  #room(size: number): ActiveSegment {
-    let active = this.#active;
-    if (active !== undefined && active.writtenBytes + this.#buffered >= this.#options.segmentBytes) {
-      this.seal();
-      active = undefined;
+  /** Whether so many bytes of blocks find room now; their space is reserved. */
+  makeRoom(bytes: number): boolean {
+    if (this.#failure !== undefined) return false;
+    try {
+      this.#room(bytes, HEADROOM_BYTES);
+      return true;
+    } catch (thrown) {
+      if (thrown instanceof VarveError && thrown.code === "no-space") return false;
+      throw thrown;
     }
-    active ??= this.#begin();
-    const end = active.writtenBytes + this.#buffered + size;
+  }
+
+  /** The segment for a record of `size` bytes, with space for it, and `headroom` bytes left besides. */
+  #room(size: number, headroom: number): ActiveSegment {
+    let active = this.#active;
+    const used = active === undefined ? 0 : active.writtenBytes + this.#buffered;
+    if (active === undefined || used >= this.#options.segmentBytes) {
+      if (active !== undefined && headroom === 0 && used + size <= active.reservedBytes) return active;
+      const next = this.#openNext(headroom === 0);
+      try {
+        this.seal();
+      } catch (thrown) {
+        next.file.close();
+        this.#disk.remove(next.file.path);
+        throw thrown;
+      }
+      active = this.#begin(next);
+    }
+    const end = active.writtenBytes + this.#buffered + size + headroom;
     if (end > active.reservedBytes) {
       const until = Math.max(end, active.reservedBytes + RESERVE_BYTES);
       active.file.reserve(active.reservedBytes, until - active.reservedBytes);
@@ -215,19 +240,31 @@ export class JournalWriter {
     return active;
   }
 
-  #begin(): ActiveSegment {
-    const { directory, volumeId, clock, describe } = this.#options;
+  /** Makes the file of the next segment with space for records; for a text alone a little has to do. */
+  #openNext(small: boolean): ActiveSegment {
     const number = this.#nextSegment;
-    const file = this.#disk.open(path.join(directory, segmentFileName(number)), { mode: "create-new" });
-    const active = { number, file, previousSeq: this.#lastSeq, writtenBytes: 0, reservedBytes: 0 };
+    const place = path.join(this.#options.directory, segmentFileName(number));
+    const file = this.#disk.open(place, { mode: "create-new" });
+    let reservedBytes = RESERVE_BYTES;
     try {
-      file.reserve(0, RESERVE_BYTES);
+      try {
+        file.reserve(0, reservedBytes);
+      } catch (thrown) {
+        if (!small || !(thrown instanceof VarveError) || thrown.code !== "no-space") throw thrown;
+        reservedBytes = HEADROOM_BYTES;
+        file.reserve(0, reservedBytes);
+      }
     } catch (thrown) {
       file.close();
       this.#disk.remove(file.path);
       throw thrown;
     }
-    active.reservedBytes = RESERVE_BYTES;
+    return { number, file, previousSeq: this.#lastSeq, writtenBytes: 0, reservedBytes };
+  }
+
+  #begin(active: ActiveSegment): ActiveSegment {
+    const { volumeId, clock, describe } = this.#options;
+    const { number, file } = active;
     this.#nextSegment++;
     this.#active = active;
     this.#unsynced.push(file);

@@ -14,10 +14,11 @@ import { formatTime } from "./base/time.ts";
 import type { Scheduler } from "./base/turns.ts";
 import type { Catalog, VolumeRow } from "./catalog/catalog.ts";
 import type { Disk } from "./disk/mod.ts";
-import type { Caller, CreateVolumeRequest, VolumeInfo } from "./engine.ts";
+import type { Caller, CreateVolumeRequest, RetentionPolicy, VolumeInfo } from "./engine.ts";
 import { VOLUME_FILES } from "./timeline/past.ts";
-import { momentInfo } from "./timeline/resolve.ts";
+import { gapInfo, momentInfo } from "./timeline/resolve.ts";
 import { DEFAULT_POLICY } from "./timeline/retention.ts";
+import type { Gap } from "./catalog/gaps.ts";
 import { type JournalText, prepareVolume, Volume } from "./volume/volume.ts";
 
 const logger = getLogger(["varve", "engine"]);
@@ -30,6 +31,26 @@ const SIZE_BYTES_MAX = 2 ** 50;
 export function checkName(tried: string, name: string): void {
   if (NAME_FORM.test(name)) return;
   throw new VarveError("invalid", `${tried}: the name does not fit`, { field: "name", hint: NAME_HINT });
+}
+
+function logGap(volume: string, gap: Gap): void {
+  const from = formatTime(gap.fromUs, 6);
+  if (gap.toUs === undefined) {
+    logger.warn(
+      "Volume {volume}: the history's storage is full; since {from} hosts write past it, and it has a gap",
+      { volume, from, seq: gap.fromSeq },
+    );
+  } else {
+    logger.info(
+      "Volume {volume}: the gap in the history from {from} has ended at {to}, capture is on again",
+      {
+        volume,
+        from,
+        to: formatTime(gap.toUs, 6),
+        seq: gap.toSeq,
+      },
+    );
+  }
 }
 
 /** A volume as the appliance holds it. */
@@ -129,6 +150,8 @@ export class Volumes {
         directory: this.#directory(row.id),
         baselineBytesPerSecond: this.#baselineBytesPerSecond,
         describe: () => ({ volume: entry.row, marks: this.#catalog.marks(row.id) }),
+        passthrough: () => (JSON.parse(entry.row.policy) as RetentionPolicy).onFull === "passthrough",
+        onGap: (gap) => logGap(row.name, gap),
         onText: (text, record) => this.#takeText(entry, text, record.header),
         onFailure: (error) => {
           logger.error("Volume {volume}: {message}", { volume: row.name, message: error.message });
@@ -191,6 +214,8 @@ export class Volumes {
       case "compaction":
       case "baseline-begun":
       case "baseline-complete":
+      case "gap":
+      case "gap-end":
       case "volume":
         break;
     }
@@ -246,11 +271,12 @@ export class Volumes {
       createdAt: formatTime(row.createdUs, 6),
       window: {
         from: oldest === undefined ? created : momentInfo(oldest),
-        to: volume === undefined ? created : {
-          time: formatTime(volume.lastTimeUs, 6),
-          seq: volume.lastSeq,
-        },
+        to: volume === undefined
+          ? created
+          : { time: formatTime(volume.newest.timeUs, 6), seq: volume.newest.seq },
       },
+      capture: volume?.gaps.open === undefined ? "on" : "gap",
+      gaps: volume?.retainedGaps().map(gapInfo) ?? [],
       baseline: {
         complete: volume?.baselineComplete ?? false,
         doneBytes: volume?.baselineBytes ?? 0,

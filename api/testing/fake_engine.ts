@@ -326,6 +326,8 @@ function fakeVolume(name: string, sizeBytes: number): VolumeInfo {
     primary: { path: `/data/volumes/${name}.raw`, managed: true },
     createdAt: CREATED.time,
     window: { from: CREATED, to: NOW },
+    capture: "on",
+    gaps: [],
     baseline: { complete: true, doneBytes: sizeBytes, totalBytes: sizeBytes },
     historyBytes: 12_345_678,
     counts: { marks: 0, segments: 1, connections: 2 },

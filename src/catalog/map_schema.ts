@@ -76,4 +76,13 @@ export const MAP_MIGRATIONS: readonly string[] = [
     packed BLOB NOT NULL
   ) STRICT;
   `,
+  `
+  -- Spans that the history does not know, as the journal's texts tell them; to_seq and to_us are NULL while one is open.
+  CREATE TABLE gaps (
+    from_seq INTEGER PRIMARY KEY,
+    from_us INTEGER NOT NULL,
+    to_seq INTEGER,
+    to_us INTEGER
+  ) STRICT;
+  `,
 ];

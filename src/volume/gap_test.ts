@@ -53,10 +53,11 @@ async function gapClosed(test: TestVolume): Promise<void> {
 
 /** Writes until the journal has no space and a gap is open. */
 async function fillIntoGap(test: TestVolume, disk: TightDisk, model: Uint8Array): Promise<void> {
-  disk.fullFrom = ALMOST_FULL;
   const { live } = test.volume;
-  for (let at = 0; test.volume.gaps.open === undefined; at = (at + 20_000) % (SIZE - 20_000)) {
-    const data = new Uint8Array(20_000).fill(at % 251);
+  for (let writes = 0; test.volume.gaps.open === undefined; writes++) {
+    if (writes === 12) disk.fullFrom = ALMOST_FULL;
+    const at = writes * 20_000 % (SIZE - 20_000);
+    const data = new Uint8Array(20_000).fill(1 + writes);
     live.write(at, data);
     model.set(data, at);
     live.commit();
@@ -220,6 +221,22 @@ Deno.test("a restart within a gap never brings old bytes back, and finds every c
     assertBytes(test.primaryContent(), model, "primary after the gap");
     assertGapsHidden(test);
   }
+});
+
+Deno.test("a clock set back during a gap makes no later command lie before the gap's beginning", async () => {
+  const { test, disk } = newVolume();
+  await using _ = test;
+  const { live } = await test.create();
+  await fillIntoGap(test, disk, new Uint8Array(SIZE));
+  test.clock.us -= 3_600_000_000;
+  disk.fullFrom = undefined;
+  await gapClosed(test);
+  const [gap] = test.volume.gaps.list;
+  assert(gap?.toUs !== undefined && gap.toUs > gap.fromUs);
+  await live.flush();
+  await test.volume.settle();
+  assertGapsHidden(test);
+  assert(live.lastTimeUs > gap.toUs);
 });
 
 Deno.test("any commands, full phases and power cuts: live is right, flushed bytes survive, moments outside gaps are exact", async () => {

@@ -119,7 +119,7 @@ export const VolumeSchema = z.object({
   primary: z.object({ path: z.string(), managed: z.boolean() }),
   createdAt: instant(),
   window: WindowSchema,
-  capture: z.enum(["on", "gap"]),
+  capture: z.enum(["running", "gap"]),
   gaps: z.array(GapSchema),
   baseline: z.object({ complete: z.boolean(), doneBytes: bytes(), totalBytes: bytes() }),
   historyBytes: bytes(),

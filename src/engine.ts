@@ -95,7 +95,7 @@ export interface VolumeInfo {
   /** From the oldest reconstructable moment to the newest. */
   window: { from: Moment; to: Moment };
   /** Whether hosts' writes go to the history, or past it to the primary alone, in a gap. */
-  capture: "on" | "gap";
+  capture: "running" | "gap";
   /** Gaps in the window, oldest first. */
   gaps: GapInfo[];
   /** How far the first copy of an adopted disk has come; until it is complete no moment of the past can be opened. */

@@ -275,7 +275,7 @@ export class Volumes {
           ? created
           : { time: formatTime(volume.newest.timeUs, 6), seq: volume.newest.seq },
       },
-      capture: volume?.gaps.open === undefined ? "on" : "gap",
+      capture: volume?.gaps.open === undefined ? "running" : "gap",
       gaps: volume?.retainedGaps().map(gapInfo) ?? [],
       baseline: {
         complete: volume?.baselineComplete ?? false,

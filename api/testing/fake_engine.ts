@@ -326,7 +326,7 @@ function fakeVolume(name: string, sizeBytes: number): VolumeInfo {
     primary: { path: `/data/volumes/${name}.raw`, managed: true },
     createdAt: CREATED.time,
     window: { from: CREATED, to: NOW },
-    capture: "on",
+    capture: "running",
     gaps: [],
     baseline: { complete: true, doneBytes: sizeBytes, totalBytes: sizeBytes },
     historyBytes: 12_345_678,

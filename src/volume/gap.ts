@@ -175,7 +175,8 @@ export class GapPassage {
   checkMark(): void {
     if (this.#parts.gaps.open === undefined && this.#mode === "capture") return;
     throw new VarveError("conflict", "mark: the volume is in a gap of its history, its storage is full", {
-      hint: "Make space for the history, and mark again when varve volume show reports the capture as on.",
+      hint:
+        "Make space for the history, and mark again when varve volume show reports the capture as running.",
     });
   }
 
@@ -263,12 +264,20 @@ export class GapPassage {
 
   /**
    * Tells the journal, then the map. No batch is indexed meanwhile, so that no position behind the text is saved before
-   * the map knows of the gap. A map that cannot be written to is told with the next position.
+   * the map knows of the gap. A map that cannot be written to is told with the next position. A text that was appended
+   * and is not durable yet may be found by the next start all the same, so what it says counts from then on.
    */
   async #tell(gap: Gap): Promise<void> {
-    const { gaps, map } = this.#parts;
+    const { gaps, map, journal } = this.#parts;
     await this.#host.exclusively(async () => {
-      await this.#host.describe(JSON.stringify(textOfGap(gap)));
+      const before = journal.position;
+      try {
+        await this.#host.describe(JSON.stringify(textOfGap(gap)));
+      } catch (thrown) {
+        const { segment, offset } = journal.position;
+        if (segment !== before.segment || offset !== before.offset) gaps.note(gap);
+        throw thrown;
+      }
       gaps.note(gap);
       try {
         map.transaction(() => gaps.save());
@@ -322,10 +331,15 @@ export class GapPassage {
     const gap = gaps.open;
     if (gap === undefined) return true;
     const ended: Gap = { ...gap, toSeq: exact.seq, toUs: exact.timeUs };
-    await this.#tell(ended);
-    this.#changed = undefined;
-    this.#suspect = false;
-    this.#parts.onGap(ended);
+    try {
+      await this.#tell(ended);
+    } finally {
+      if (gaps.open === undefined) {
+        this.#changed = undefined;
+        this.#suspect = false;
+        this.#parts.onGap(ended);
+      }
+    }
     return true;
   }
 

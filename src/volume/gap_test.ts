@@ -3,6 +3,7 @@ import { BLOCK_BYTES } from "../base/block_device.ts";
 import { VarveError } from "../base/errors.ts";
 import { pause, type Scheduler, systemScheduler } from "../base/turns.ts";
 import { type DiskFile, type DiskOpenOptions, MemoryDisk } from "../disk/mod.ts";
+import { planPrune, prune } from "./prune.ts";
 import { assertBytes, TestRandom, TestVolume } from "./_testing.ts";
 
 const SIZE = 5 * 65_536 + 3 * BLOCK_BYTES + 1234;
@@ -237,6 +238,44 @@ Deno.test("a clock set back during a gap makes no later command lie before the g
   await test.volume.settle();
   assertGapsHidden(test);
   assert(live.lastTimeUs > gap.toUs);
+});
+
+Deno.test("a prune keeps no moment of a gap, and what it keeps on both sides stays exact", async () => {
+  const { test, disk } = newVolume();
+  await using _ = test;
+  const { live } = await test.create();
+  const model = new Uint8Array(SIZE);
+  await fillIntoGap(test, disk, model);
+  // Captured while the history catches up: a tier would choose one of these, the last of its interval.
+  live.write(100, Uint8Array.of(5));
+  model[100] = 5;
+  test.clock.us += 59_000_000;
+  disk.fullFrom = undefined;
+  await gapClosed(test);
+  const [gap] = test.volume.gaps.list;
+  assert(gap?.toSeq !== undefined && gap.toSeq > gap.fromSeq + 1);
+  const after = model.slice();
+  for (let minute = 0; minute < 200; minute++) {
+    test.clock.us += 60_000_000;
+    live.write(minute * 1000, Uint8Array.of(minute));
+    model[minute * 1000] = minute;
+  }
+  await live.flush();
+  await test.volume.settleSegments();
+  const plan = await planPrune(test.volume, {
+    marks: [],
+    policy: { continuous: "10m", tiers: [{ every: "1m", for: "1d" }] },
+    nowUs: test.clock.us,
+    onProgress: () => {},
+    signal: new AbortController().signal,
+  });
+  assert(plan.keptSeqs.includes(gap.toSeq));
+  assert(plan.keptSeqs.every((seq) => seq <= gap.fromSeq || seq >= (gap.toSeq ?? 0)));
+  await prune(test.volume, disk, plan, { onProgress: () => {}, signal: new AbortController().signal });
+  assertBytes(await test.contentAt(gap.toSeq), after, "the gap's end after the prune");
+  assertBytes(await test.contentAt(live.lastSeq), model, "newest moment after the prune");
+  assert.equal(test.volume.moments.atSeq(gap.fromSeq + 1).found, undefined);
+  assert.equal(test.volume.moments.atTime(gap.fromUs).found, undefined);
 });
 
 Deno.test("any commands, full phases and power cuts: live is right, flushed bytes survive, moments outside gaps are exact", async () => {

@@ -328,10 +328,11 @@ export class Volume {
 
   /** The newest moment that can be told, indexed or not. */
   get newest(): { seq: number; timeUs: number } {
-    const search = this.moments.current();
-    return search.found === undefined && search.older !== undefined
-      ? search.older
-      : { seq: this.lastSeq, timeUs: this.lastTimeUs };
+    const last = { seq: this.lastSeq, timeUs: this.lastTimeUs };
+    const fromSeq = this.gaps.open?.fromSeq;
+    if (fromSeq === undefined || fromSeq === last.seq) return last;
+    const search = this.moments.atSeq(fromSeq);
+    return search.found ?? search.older ?? last;
   }
 
   /** Newest sequence durable in the primary and in the history. */

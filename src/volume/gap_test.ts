@@ -56,6 +56,7 @@ async function gapClosed(test: TestVolume): Promise<void> {
 async function fillIntoGap(test: TestVolume, disk: TightDisk, model: Uint8Array): Promise<void> {
   const { live } = test.volume;
   for (let writes = 0; test.volume.gaps.open === undefined; writes++) {
+    test.clock.us += 1000;
     if (writes === 12) disk.fullFrom = ALMOST_FULL;
     const at = writes * 20_000 % (SIZE - 20_000);
     const data = new Uint8Array(20_000).fill(1 + writes);

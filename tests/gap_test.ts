@@ -82,7 +82,8 @@ async function story(appliance: TestAppliance): Promise<void> {
     await using disk = await appliance.disk("disk");
     await writeAll(disk, model, random);
     await disk.flush();
-    await appliance.mark("disk", "before");
+    // Pinned: short of space, history that is not may be given up.
+    await appliance.mark("disk", "before", { pinned: true });
     before = model.slice();
     await fill(appliance, 6 * MIB);
     for (let round = 0; (await appliance.volume("disk")).capture !== "gap"; round++) {
@@ -97,7 +98,8 @@ async function story(appliance: TestAppliance): Promise<void> {
   assert(open !== undefined && open.to === undefined);
   assert.equal(window.to.seq, open.from.seq);
   assert.equal((await appliance.api("POST", "/v1/volumes/disk/marks", { name: "within" })).status, 409);
-  assert.equal((await refusal(appliance, "now")).older?.seq, open.from.seq);
+  const { older, newer } = await refusal(appliance, "now");
+  assert(older !== undefined && older.seq <= open.from.seq && newer === undefined);
   assert.match(await appliance.varveOk("points", "disk"), /^Gap from .*still open/m);
   assert.match(await appliance.apiOk<string>("GET", "/metrics"), /^varve_volume_in_gap\{volume="disk"\} 1$/m);
 
@@ -136,12 +138,10 @@ async function assertAfter(appliance: TestAppliance, gap: GapInfo, model: Uint8A
   ];
   for (const at of inside) {
     const { older, newer } = await refusal(appliance, at);
-    assert.deepEqual([older?.seq, newer], [from.seq, to], at);
+    assert(older !== undefined && older.seq <= from.seq && newer !== undefined && newer.seq >= to.seq, at);
   }
   await using now = await appliance.disk("disk@now");
   assertSameBytes(await now.read(0, SIZE_BYTES), model, "disk@now");
-  await using first = await appliance.disk(`disk@seq:${to.seq}`);
-  assert.equal(first.sizeBytes, SIZE_BYTES);
   const mark = await appliance.mark("disk", "after");
   await appliance.recover("disk", `seq:${mark.seq}`, `${appliance.folder}/recovered.img`);
   await assertFile(`${appliance.folder}/recovered.img`, model, "recovered from after the gap");

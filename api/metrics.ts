@@ -97,6 +97,12 @@ export function renderMetrics(status: StatusInfo, ready: boolean): string {
       "Newest moment, in Unix time.",
       each((v) => seconds(v.window.to.time)),
     ),
+    gauge("varve_volume_gaps", "Gaps in the window of the history.", each((v) => v.gaps.length)),
+    gauge(
+      "varve_volume_in_gap",
+      "Whether writes go past the history.",
+      each((v) => Number(v.capture === "gap")),
+    ),
     gauge(
       "varve_volume_baseline_missing_bytes",
       "Bytes of an adopted disk that have no independent copy yet.",

@@ -75,6 +75,9 @@ export const ProblemSchema = z.looseObject({
 /** An exact moment. */
 export const MomentSchema = z.object({ time: instant(), seq: z.int().nonnegative() }).openapi("Moment");
 
+const GapSchema = z.object({ from: MomentSchema, to: MomentSchema.optional(), reason: z.string() })
+  .openapi("Gap");
+
 const WindowSchema = z.object({ from: MomentSchema, to: MomentSchema }).openapi("Window");
 
 /** Why a point is shown. */
@@ -95,6 +98,9 @@ export const PointsSchema = z.object({
   nextCursor: z.string().optional().openapi({
     description: "Pass as `cursor` to go on; absent on the last page.",
   }),
+  gaps: z.array(GapSchema).optional().openapi({
+    description: "Spans in which the history could not be told; no moment inside one exists.",
+  }),
 }).openapi("Points");
 
 /** A mark. */
@@ -113,6 +119,7 @@ export const VolumeSchema = z.object({
   primary: z.object({ path: z.string(), managed: z.boolean() }),
   createdAt: instant(),
   window: WindowSchema,
+  gaps: z.array(GapSchema),
   baseline: z.object({ complete: z.boolean(), doneBytes: bytes(), totalBytes: bytes() }),
   historyBytes: bytes(),
   compression: z.object({ compressedSegments: z.int(), rawBytes: bytes(), storedBytes: bytes() }),
@@ -125,7 +132,7 @@ export const VolumeSchema = z.object({
     damagedPlaces: z.int(),
     damagedPoints: z.int(),
   }).optional().openapi({ description: "What the last finished scrub found." }),
-  capture: z.enum(["running", "full"]),
+  capture: z.enum(["running", "full", "gap"]),
   refusedWrites: z.int().nonnegative(),
 }).openapi("Volume");
 
@@ -320,6 +327,7 @@ export const RetentionSchema = strict({
   }).max(16, "must hold at most 16 tiers"),
   maxBytes: size().optional(),
   grace: duration().optional(),
+  onFull: z.enum(["refuse", "passthrough"], { error: "must be one of: refuse, passthrough" }).optional(),
 }).openapi("Retention");
 
 /** Body of `POST …/scrub`, which may be left out. */

@@ -86,8 +86,15 @@ const CASES: Case[] = [
     title: "a policy with every fault at once",
     method: "PUT",
     path: `${db}/retention`,
-    body: { continuous: "1 fortnight", tiers: [{ every: "1h" }, 5], maxBytes: 0, grace: "", keep: 1 },
-    fields: ["continuous", "tiers.0.for", "tiers.1", "maxBytes", "grace", "keep"],
+    body: {
+      continuous: "1 fortnight",
+      tiers: [{ every: "1h" }, 5],
+      maxBytes: 0,
+      grace: "",
+      onFull: "wait",
+      keep: 1,
+    },
+    fields: ["continuous", "tiers.0.for", "tiers.1", "maxBytes", "grace", "onFull", "keep"],
   },
   {
     title: "a policy without tiers",

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Command } from "commander";
-import type { PointInfo, PointsPage } from "../src/engine.ts";
+import type { GapInfo, PointInfo, PointsPage } from "../src/engine.ts";
 import type { ApiClient } from "./client.ts";
 import {
   choiceArgument,
@@ -42,7 +42,7 @@ export function addPoints(program: Command, terminal: Terminal): void {
     .action((volume: string, options: PointsOptions) =>
       withClient(terminal, options, async (client) => {
         const page = await listPoints(client, volume, options);
-        print(terminal, options, page, () => pointsText(page.points));
+        print(terminal, options, page, () => pointsText(page.points) + gapsText(page.gaps ?? []));
       })
     );
 }
@@ -52,14 +52,20 @@ async function listPoints(client: ApiClient, volume: string, options: PointsOpti
   const { from, to, kind } = options;
   const points: PointInfo[] = [];
   let cursor: string | undefined;
+  let gaps: GapInfo[] | undefined;
   do {
     const limit = Math.min(PAGE_POINTS, (options.limit ?? Infinity) - points.length);
     const query = { from, to, limit, cursor, kind: kind?.join(",") };
     const page = await client.request<PointsPage>("GET", volumePath(volume, "points"), { query });
     points.push(...page.points);
     cursor = page.nextCursor;
+    gaps = page.gaps;
   } while (cursor !== undefined && points.length < (options.limit ?? Infinity));
-  return { points, ...(cursor === undefined ? {} : { nextCursor: cursor }) };
+  return {
+    points,
+    ...(cursor === undefined ? {} : { nextCursor: cursor }),
+    ...(gaps === undefined ? {} : { gaps }),
+  };
 }
 
 function pointsText(points: readonly PointInfo[]): string {
@@ -74,4 +80,11 @@ function pointsText(points: readonly PointInfo[]): string {
       point.note ?? "",
     ]),
   );
+}
+
+function gapsText(gaps: readonly GapInfo[]): string {
+  return gaps.map(({ from, to, reason }) => {
+    const end = to === undefined ? "still open" : `to ${to.time} (seq:${to.seq})`;
+    return `Gap from ${from.time} (after seq:${from.seq}), ${end}: ${reason}; no moment inside it exists.\n`;
+  }).join("");
 }

@@ -235,12 +235,13 @@ test("--no-wait leaves the job running", async () => {
 test("varve retention sets, shows and previews a policy", async () => {
   await using scene = await new Scene().start();
   const set = ["retention", "set", "db", "--continuous", "12h", "--tier", "1h:7d", "--tier", "1d:30d"];
-  await scene.print(...set, "--max-bytes", "10G", "--grace", "1h");
+  await scene.print(...set, "--max-bytes", "10G", "--grace", "1h", "--on-full", "passthrough");
   const policy = {
     continuous: "12h",
     tiers: [{ every: "1h", for: "7d" }, { every: "1d", for: "30d" }],
     maxBytes: 10 * 1024 ** 3,
     grace: "1h",
+    onFull: "passthrough",
   };
   assert.deepEqual(scene.engine.retention, policy);
   assert.match(await scene.print("retention", "get", "db"), /^tier +every 1d for 30d$/m);

@@ -8,6 +8,7 @@ import { VarveError } from "../src/base/errors.ts";
 import { formatSize } from "../src/base/units.ts";
 import type { JobInfo, PruneResult, RetentionPolicy, RetentionTier } from "../src/engine.ts";
 import {
+  choiceArgument,
   clientCommand,
   collect,
   type CommonOptions,
@@ -22,11 +23,14 @@ import { finishJob } from "./job.ts";
 import { count, facts } from "./output.ts";
 import type { Terminal } from "./terminal.ts";
 
+const ON_FULL = ["refuse", "passthrough"] as const;
+
 interface PolicyOptions extends CommonOptions {
   continuous?: string;
   tier?: RetentionTier[];
   maxBytes?: number;
   grace?: string;
+  onFull?: string;
   file?: string;
 }
 
@@ -97,6 +101,11 @@ function policyOptions(command: Command): Command {
     )
     .option("--max-bytes <size>", "budget for the history", sizeArgument)
     .option("--grace <duration>", "how long a dropped moment can still be taken back", durationArgument)
+    .option(
+      "--on-full <what>",
+      "with no space for more history: refuse writes, or let them pass and leave a gap",
+      choiceArgument(ON_FULL),
+    )
     .option("--file <file>", "read the whole policy from a JSON file");
 }
 
@@ -110,10 +119,10 @@ function tierArgument(text: string): RetentionTier {
 
 /** The policy of the options, or nothing when none was given. */
 async function readPolicy(options: PolicyOptions): Promise<unknown> {
-  const { continuous, tier: tiers = [], maxBytes, grace, file } = options;
+  const { continuous, tier: tiers = [], maxBytes, grace, onFull, file } = options;
   if (file === undefined) {
     if (continuous === undefined) return undefined;
-    return { continuous, tiers, maxBytes, grace };
+    return { continuous, tiers, maxBytes, grace, onFull };
   }
   try {
     return JSON.parse(await Deno.readTextFile(file));
@@ -129,6 +138,7 @@ function policyText(policy: RetentionPolicy): string {
     ...policy.tiers.map((tier): [string, string] => ["tier", `every ${tier.every} for ${tier.for}`]),
     ["budget", policy.maxBytes === undefined ? undefined : formatSize(policy.maxBytes)],
     ["grace", policy.grace],
+    ["on full", policy.onFull],
   ]);
 }
 

@@ -149,6 +149,8 @@ function volumeText(volume: VolumeInfo): string {
     ["created", volume.createdAt],
     ["window from", `${window.from.time} (seq:${window.from.seq})`],
     ["window to", `${window.to.time} (seq:${window.to.seq})`],
+    ["capture", volume.capture === "gap" ? "past the history, which is full: a gap is open" : volume.capture],
+    ["gaps", volume.gaps.length === 0 ? undefined : String(volume.gaps.length)],
     [
       "baseline",
       baseline.complete

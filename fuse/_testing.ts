@@ -231,6 +231,7 @@ export class ToyHistory implements TreeSource {
       primary: { path: "/primary", managed: true },
       createdAt: "2026-01-01T00:00:00Z",
       window: { from, to },
+      gaps: [],
       baseline: { complete: true, doneBytes: 0, totalBytes: 0 },
       historyBytes: 0,
       compression: { compressedSegments: 0, rawBytes: 0, storedBytes: 0 },

@@ -21,6 +21,9 @@ export function volumeReadme(info: VolumeInfo, points: number): string {
     ...state,
     `Window      ${from.time} (seq:${from.seq})`,
     `        to  ${to.time} (seq:${to.seq})`,
+    ...info.gaps.map(({ from, to, reason }) =>
+      `Gap         ${from.time} to ${to === undefined ? "now" : `${to.time} (seq:${to.seq})`}: ${reason}`
+    ),
     `Points      ${points} listed, ${counts.marks} marks`,
     "",
     "points/TIME/       the files of the volume at a point that retention keeps",

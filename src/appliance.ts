@@ -197,6 +197,7 @@ class LocalAppliance implements Appliance {
       random,
       catalog: this.#catalog,
       access: this.#access,
+      events: this.#events,
       space: this.#space,
       connections: (name) => exports.connections(name),
       baselineBytesPerSecond: options.baselineBytesPerSecond,

@@ -29,6 +29,11 @@ export interface RetentionPolicy {
   maxBytes?: number;
   /** How long a dropped moment can still be taken back. */
   grace?: string;
+  /**
+   * What hosts meet when there is no space for more history: `refuse` says ENOSPC to their writes, `passthrough` lets
+   * them write to the primary and leaves a gap in the history. Default `refuse`.
+   */
+  onFull?: "refuse" | "passthrough";
 }
 
 /** An exact moment of one volume. */
@@ -37,6 +42,16 @@ export interface Moment {
   time: string;
   /** Sequence number; 0 is the volume as it was created or adopted. */
   seq: number;
+}
+
+/** A span in which the volume was written to and the history could not be told. */
+export interface GapInfo {
+  /** The last sequence before it, which is exact, and the time since when nothing is known. */
+  from: Moment;
+  /** The first moment that is exact again; absent while the gap is open. */
+  to?: Moment;
+  /** Why there is a gap. */
+  reason: string;
 }
 
 /** A retained moment shown to people. */
@@ -79,6 +94,8 @@ export interface VolumeInfo {
   createdAt: string;
   /** From the oldest reconstructable moment to the newest. */
   window: { from: Moment; to: Moment };
+  /** Gaps in the window, oldest first. */
+  gaps: GapInfo[];
   /** How far the first copy of an adopted disk has come; until it is complete no moment of the past can be opened. */
   baseline: { complete: boolean; doneBytes: number; totalBytes: number };
   /** Space the history takes on storage, segments and maps together. */
@@ -93,8 +110,11 @@ export interface VolumeInfo {
   durableSeq: number;
   /** What the last finished scrub found; left out as long as there was none. */
   scrub?: ScrubSummary;
-  /** Whether writes are taken, or refused because the storage of the history is full. */
-  capture: "running" | "full";
+  /**
+   * Whether commands are captured, refused because the storage of the history is full, or, by policy, pass to the primary
+   * while the history has a gap.
+   */
+  capture: "running" | "full" | "gap";
   /** Writes, trims and zeroes refused for want of space since the volume was opened. */
   refusedWrites: number;
 }
@@ -325,6 +345,8 @@ export interface PointsPage {
   points: PointInfo[];
   /** Pass as `cursor` to go on; absent on the last page. */
   nextCursor?: string;
+  /** Gaps that reach into the span asked for, oldest first; every page has them. Absent when there are none. */
+  gaps?: GapInfo[];
 }
 
 /** What `createVolume` takes. */

@@ -11,7 +11,7 @@ import type { FileContent, FileListing, Moment, PointInfo, PointsPage } from "./
 import type { Marks } from "./marks.ts";
 import type { PastPlace } from "./timeline/past.ts";
 import { listPoints } from "./timeline/points.ts";
-import { resolveMoment, spanFilter } from "./timeline/resolve.ts";
+import { gapsWithin, resolveMoment, spanFilter } from "./timeline/resolve.ts";
 import type { Volumes } from "./volumes.ts";
 import { Browser } from "./workers.ts";
 
@@ -76,11 +76,13 @@ export class History {
     const { row } = this.#volumes.entry(name);
     const volume = this.#volumes.open(name);
     await volume.settle();
-    const within = spanFilter(options, {
-      findMark: (mark) => this.#catalog.mark(row.id, mark),
+    const context = {
+      findMark: (mark: string) => this.#catalog.mark(row.id, mark),
       nowUs: this.#clock.nowUs(),
       zone: this.#zone,
-    });
+    };
+    const within = spanFilter(options, context);
+    const gaps = gapsWithin(volume.retainedGaps(), options, context);
     const limit = Math.min(options.limit ?? POINTS_LIMIT, POINTS_LIMIT_MAX);
     const after = Number(options.cursor ?? -1);
     if (!Number.isSafeInteger(after)) {
@@ -105,6 +107,7 @@ export class History {
     return {
       points: page,
       ...(last !== undefined && page.length < points.length ? { nextCursor: String(last.seq) } : {}),
+      ...(gaps.length === 0 ? {} : { gaps }),
     };
   }
 

@@ -14,11 +14,13 @@ import { formatTime } from "./base/time.ts";
 import type { Scheduler } from "./base/turns.ts";
 import type { Catalog, VolumeRow } from "./catalog/catalog.ts";
 import type { Disk, SpaceKeeper } from "./disk/mod.ts";
-import type { Caller, CreateVolumeRequest, VolumeInfo } from "./engine.ts";
+import type { Caller, CreateVolumeRequest, RetentionPolicy, VolumeInfo } from "./engine.ts";
 import { VOLUME_FILES } from "./timeline/past.ts";
-import { momentInfo } from "./timeline/resolve.ts";
+import { gapInfo, momentInfo } from "./timeline/resolve.ts";
 import { DEFAULT_POLICY } from "./timeline/retention.ts";
 import { compressionTotals } from "./volume/compression.ts";
+import type { Events } from "./events.ts";
+import { tellGap } from "./gap_events.ts";
 import { type JournalText, prepareVolume, Volume } from "./volume/volume.ts";
 
 const logger = getLogger(["varve", "engine"]);
@@ -61,6 +63,8 @@ export interface VolumesParts {
   readonly access: Access;
   /** Keeps watch over the space. */
   readonly space: SpaceKeeper;
+  /** Told of gaps. */
+  readonly events: Events;
   /** Connections to a volume, live and past. */
   readonly connections: (name: string) => number;
   /** Bytes a second at which adopted disks are copied, each of them; `undefined` for the default. */
@@ -79,6 +83,7 @@ export class Volumes {
   readonly #catalog: Catalog;
   readonly #access: Access;
   readonly #space: SpaceKeeper;
+  readonly #events: Events;
   readonly #connections: (name: string) => number;
   readonly #baselineBytesPerSecond: number | undefined;
   readonly #segmentBytes: number | undefined;
@@ -96,6 +101,7 @@ export class Volumes {
     this.#catalog = parts.catalog;
     this.#access = parts.access;
     this.#space = parts.space;
+    this.#events = parts.events;
     this.#connections = parts.connections;
     this.#baselineBytesPerSecond = parts.baselineBytesPerSecond;
     this.#segmentBytes = parts.segmentBytes;
@@ -140,6 +146,8 @@ export class Volumes {
         segmentBytes: this.#segmentBytes ?? this.#space.segmentBytes,
         guard: (primaryPath) => this.#space.guard(primaryPath),
         describe: () => ({ volume: entry.row, marks: this.#catalog.marks(row.id) }),
+        passthrough: () => (JSON.parse(entry.row.policy) as RetentionPolicy).onFull === "passthrough",
+        onGap: (gap) => tellGap(this.#events, row.name, gap),
         onText: (text, record) => this.#takeText(entry, text, record.header),
         onFailure: (error) => {
           // It is tried again, nothing is lost, and the keeper tells of the full storage.
@@ -211,6 +219,8 @@ export class Volumes {
       case "compaction":
       case "baseline-begun":
       case "baseline-complete":
+      case "gap":
+      case "gap-end":
       case "volume":
         break;
     }
@@ -271,11 +281,11 @@ export class Volumes {
       createdAt: formatTime(row.createdUs, 6),
       window: {
         from: oldest === undefined ? created : momentInfo(oldest),
-        to: volume === undefined ? created : {
-          time: formatTime(volume.lastTimeUs, 6),
-          seq: volume.lastSeq,
-        },
+        to: volume === undefined
+          ? created
+          : { time: formatTime(volume.newest.timeUs, 6), seq: volume.newest.seq },
       },
+      gaps: volume?.retainedGaps().map(gapInfo) ?? [],
       baseline: {
         complete: volume?.baselineComplete ?? false,
         doneBytes: volume?.baselineBytes ?? 0,
@@ -290,7 +300,7 @@ export class Volumes {
       compression: compressionTotals(volume),
       indexedSeq: volume?.indexedSeq ?? 0,
       durableSeq: volume?.durableSeq ?? 0,
-      capture: this.#space.state === "full" ? "full" : "running",
+      capture: volume?.gaps.open !== undefined ? "gap" : this.#space.state === "full" ? "full" : "running",
       refusedWrites: volume?.journal?.refused ?? 0,
     };
   }

@@ -351,6 +351,7 @@ function fakeVolume(name: string, sizeBytes: number): VolumeInfo {
     primary: { path: `/data/volumes/${name}.raw`, managed: true },
     createdAt: CREATED.time,
     window: { from: CREATED, to: NOW },
+    gaps: [],
     baseline: { complete: true, doneBytes: sizeBytes, totalBytes: sizeBytes },
     historyBytes: 12_345_678,
     compression: { compressedSegments: 2, rawBytes: 8_000_000, storedBytes: 3_000_000 },

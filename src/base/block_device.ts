@@ -55,6 +55,12 @@ export interface BlockDevice {
   /** Puts every command so far out of the process's hands, so that they survive its death. */
   commit(): void;
   /**
+   * When commands are not out of the process's hands by `commit`, because something else has to be durable first:
+   * resolves when they are, rejects when they are refused. To be asked after `commit`, and waited for before they are
+   * acknowledged. A device that never holds commands leaves it out.
+   */
+  held?(): Promise<void> | undefined;
+  /**
    * When more has been written than storage keeps up with: resolves once the device takes more without its memory
    * growing beyond its budget. Asked after each batch; never rejects. A device without a budget leaves it out.
    */

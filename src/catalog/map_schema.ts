@@ -80,4 +80,13 @@ export const MAP_MIGRATIONS: readonly string[] = [
   -- Bytes that a segment takes on storage; its size when compressing it was tried and left; NULL until it is tried.
   ALTER TABLE segments ADD COLUMN stored_bytes INTEGER;
   `,
+  `
+  -- Spans that the history does not know, as the journal's texts tell them; to_seq and to_us are NULL while one is open.
+  CREATE TABLE gaps (
+    from_seq INTEGER PRIMARY KEY,
+    from_us INTEGER NOT NULL,
+    to_seq INTEGER,
+    to_us INTEGER
+  ) STRICT;
+  `,
 ];

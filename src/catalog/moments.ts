@@ -2,11 +2,12 @@
  * Which moments exist: every sequence with its time, and what retention has thinned away.
  *
  * From the horizon on every sequence is kept. Below it single moments are kept, each standing for the time from
- * its own until the next command that history once held.
+ * its own until the next command that history once held. Sequences and times within a gap exist nowhere.
  *
  * @module
  */
 import { VarveError } from "../base/errors.ts";
+import type { Gap, Gaps } from "./gaps.ts";
 import { blobOf, concatenate, type RecoveryMap } from "./recovery_map.ts";
 import { MOMENT_KINDS, type PackedMoment, packMoments, unpackMoments } from "./packing.ts";
 
@@ -23,6 +24,8 @@ export type MomentSearch =
     readonly found: undefined;
     readonly older: PackedMoment | undefined;
     readonly newer: PackedMoment | undefined;
+    /** The gap that it lies in. */
+    readonly gap?: Gap;
   };
 
 const ROW_ENTRIES_MAX = 4096;
@@ -30,10 +33,12 @@ const ROW_ENTRIES_MAX = 4096;
 /** The moments of one volume, kept with its recovery map. */
 export class Moments {
   readonly #map: RecoveryMap;
+  readonly #gaps: Gaps | undefined;
 
-  /** Works on `map`. */
-  constructor(map: RecoveryMap) {
+  /** Works on `map`. Without `gaps` it only serves for adding, and for what lies outside of them. */
+  constructor(map: RecoveryMap, gaps?: Gaps) {
     this.#map = map;
+    this.#gaps = gaps;
   }
 
   /** Adds moments, ascending and newer than all there are. To be called within a transaction. */
@@ -79,6 +84,27 @@ export class Moments {
     return row === undefined ? undefined : endOfRow(row, (moments) => moments[0]);
   }
 
+  /** The present moment; in a gap there is none. */
+  current(): MomentSearch {
+    const gap = this.#gaps?.open;
+    if (gap !== undefined) return this.#around(gap);
+    const newest = this.newest();
+    return newest === undefined
+      ? { found: undefined, older: undefined, newer: undefined }
+      : { found: newest };
+  }
+
+  #around(gap: Gap): MomentSearch {
+    const older = this.atSeq(gap.fromSeq);
+    const newer = gap.toSeq === undefined ? undefined : this.atSeq(gap.toSeq);
+    return {
+      found: undefined,
+      older: older.found ?? older.older,
+      newer: newer === undefined ? undefined : newer.found ?? newer.newer,
+      gap,
+    };
+  }
+
   /** Newest moment in the map. */
   newest(): PackedMoment | undefined {
     const row = this.#map.statement(
@@ -89,6 +115,8 @@ export class Moments {
 
   /** The kept moment that shows the volume as it was at a time, if it is kept. */
   atTime(timeUs: number): MomentSearch {
+    const gap = this.#gaps?.atTime(timeUs);
+    if (gap !== undefined) return this.#around(gap);
     const exact = this.#lastInRow(
       this.#map.statement("SELECT packed FROM moments WHERE first_us <= ? ORDER BY first_us DESC LIMIT 1")
         .get(timeUs),
@@ -109,6 +137,8 @@ export class Moments {
 
   /** The kept moment with a sequence, if it is kept. */
   atSeq(seq: number): MomentSearch {
+    const gap = this.#gaps?.atSeq(seq);
+    if (gap !== undefined) return this.#around(gap);
     const exact = this.#lastInRow(
       this.#map.statement("SELECT packed FROM moments WHERE first_seq <= ? ORDER BY first_seq DESC LIMIT 1")
         .get(seq),
@@ -147,8 +177,17 @@ export class Moments {
     return unpackMoments(blobOf(row["packed"])).findLast(matches);
   }
 
-  /** Kept moments with `fromUs <= time <= toUs`, ascending, decoded row by row. */
+  /** Kept moments with `fromUs <= time <= toUs`, ascending, decoded row by row; none that lies within a gap. */
   *between(fromUs: number, toUs: number): Generator<PackedMoment> {
+    const gaps = this.#gaps?.list ?? [];
+    let next = 0;
+    for (const moment of this.#everyBetween(fromUs, toUs)) {
+      while ((gaps[next]?.toSeq ?? Infinity) <= moment.seq) next++;
+      if (moment.seq <= (gaps[next]?.fromSeq ?? Infinity)) yield moment;
+    }
+  }
+
+  *#everyBetween(fromUs: number, toUs: number): Generator<PackedMoment> {
     const kept = this.#map.statement(
       "SELECT seq, time_us, kind FROM kept WHERE time_us BETWEEN ? AND ? ORDER BY seq",
     ).all(fromUs, toUs);

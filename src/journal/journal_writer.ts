@@ -240,6 +240,18 @@ export class JournalWriter {
     return crc32(this.#buffer.subarray(at, at + tableBytes));
   }
 
+  /** Whether so many bytes of blocks find room now; their space is reserved. */
+  makeRoom(bytes: number): boolean {
+    if (this.#failure !== undefined) return false;
+    try {
+      this.#room(bytes, false);
+      return true;
+    } catch (thrown) {
+      if (thrown instanceof VarveError && thrown.code === "no-space") return false;
+      throw thrown;
+    }
+  }
+
   #room(size: number, isSmall: boolean): ActiveSegment {
     const { space } = this.#options;
     if (!isSmall && space?.isStarved) space.grant(size, size);

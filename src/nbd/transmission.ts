@@ -3,7 +3,7 @@
  *
  * Invariants, in the order in which they matter:
  *
- * 1. No change is acknowledged before the `commit()` that follows it, no FLUSH before its `flush()`, no FUA before a
+ * 1. No change is acknowledged before the `commit()` that follows it and what the device holds then, no FLUSH before its `flush()`, no FUA before a
  *    `sync()` that follows its command.
  * 2. Commands run in the order in which they arrived, one after the other, without waiting for anything.
  * 3. Everything that has arrived is one batch: one commit, at most one sync, one write of replies.
@@ -256,7 +256,9 @@ export class Transmission {
       this.#forced = [];
       try {
         device.commit();
-        this.#replyToAll(NbdError.NONE, changed);
+        const held = device.held?.();
+        if (held === undefined) this.#replyToAll(NbdError.NONE, changed);
+        else this.#replyAfter(Command.WRITE, changed, () => held);
         if (forced.length > 0) this.#replyAfter(Command.WRITE, forced, () => device.sync());
       } catch (thrown) {
         const error = this.#errorOf(thrown, Command.WRITE);

@@ -181,6 +181,27 @@ Deno.test("transmission: DISC waits for the replies of commands under way", asyn
   await done;
 });
 
+Deno.test("transmission: what the device holds is answered when it is no longer held, other commands before", async () => {
+  const held = Promise.withResolvers<void>();
+  let isHeld = true;
+  class HoldingDevice extends RecordingDevice {
+    held(): Promise<void> | undefined {
+      return isHeld ? held.promise : undefined;
+    }
+  }
+  const { client, ask, leave } = await enter(new HoldingDevice(SIZE));
+  await client.send(
+    request({ type: WRITE, cookie: 1n, payload: noise(3) }),
+    request({ type: READ, cookie: 2n, length: 0 }),
+  );
+  assert.equal((await client.reply()).cookie, 2n);
+  isHeld = false;
+  held.reject(new VarveError("no-space", "full"));
+  assert.deepEqual(await client.reply(), { cookie: 1n, error: ENOSPC });
+  assert.equal(await ask({ type: WRITE, payload: noise(3) }), 0);
+  await leave();
+});
+
 Deno.test("transmission: a failed flush, sync or commit fails exactly what it was to make durable", async () => {
   const problems: string[] = [];
   const device = new RecordingDevice(SIZE);

@@ -7,8 +7,9 @@ import { VarveError } from "../base/errors.ts";
 import { formatTime, parseRfc3339 } from "../base/time.ts";
 import type { MarkRow } from "../catalog/catalog.ts";
 import type { Moments, MomentSearch } from "../catalog/moments.ts";
+import type { Gap } from "../catalog/gaps.ts";
 import type { PackedMoment } from "../catalog/packing.ts";
-import type { Moment } from "../engine.ts";
+import type { GapInfo, Moment } from "../engine.ts";
 import { parseTimeExpression, type TimeExpression } from "./time_grammar.ts";
 
 /** Marks lie on the last microsecond of their millisecond, which may be just ahead of the clock. */
@@ -40,9 +41,11 @@ export function resolveMoment(text: string, context: ResolveContext): Moment {
   const expression = parse(text, context, "at");
   const newest = moments.newest();
   if (newest === undefined) throw new VarveError("not-retained", `find ${text}: the volume has no history`);
+  const current = moments.current();
+  const last = current.found ?? current.older;
   switch (expression.kind) {
     case "now":
-      return momentInfo(newest);
+      return found(text, current);
     case "mark": {
       const mark = context.findMark(expression.name);
       if (mark === undefined) {
@@ -55,12 +58,12 @@ export function resolveMoment(text: string, context: ResolveContext): Moment {
     }
     case "seq":
       if (expression.seq > newest.seq) {
-        throw missing(text, "it has not happened yet", newest, undefined);
+        throw missing(text, "it has not happened yet", last, undefined);
       }
       return found(text, moments.atSeq(expression.seq));
     case "time": {
       if (expression.us > Math.max(nowUs, newest.timeUs) + MILLISECOND_US) {
-        throw missing(text, "it lies in the future", newest, undefined);
+        throw missing(text, "it lies in the future", last, undefined);
       }
       // Up to three digits of a second name the whole millisecond: that is how points are listed.
       return found(text, moments.atTime(lastUsOf(text, expression.us)));
@@ -84,6 +87,29 @@ export function spanFilter(
     const us = parseRfc3339(moment.time) ?? 0;
     return (from.seq === undefined || moment.seq >= from.seq) && (from.us === undefined || us >= from.us) &&
       (to.seq === undefined || moment.seq <= to.seq) && (to.us === undefined || us <= to.us);
+  };
+}
+
+/** The gaps that reach into the span between two texts of the grammar; either may be left out. Throws as `resolveMoment`. */
+export function gapsWithin(
+  gaps: readonly Gap[],
+  span: { from?: string; to?: string },
+  context: Omit<ResolveContext, "moments">,
+): GapInfo[] {
+  const from = boundary("from", span.from, context);
+  const to = boundary("to", span.to, context);
+  return gaps.filter(({ fromSeq, fromUs, toSeq = Infinity, toUs = Infinity }) =>
+    (from.seq === undefined || toSeq > from.seq) && (from.us === undefined || toUs > from.us) &&
+    (to.seq === undefined || fromSeq < to.seq) && (to.us === undefined || fromUs <= to.us)
+  ).map(gapInfo);
+}
+
+/** A gap as it leaves the engine. */
+export function gapInfo({ fromSeq, fromUs, toSeq, toUs }: Gap): GapInfo {
+  return {
+    from: { time: formatTime(fromUs, 6), seq: fromSeq },
+    ...(toSeq === undefined || toUs === undefined ? {} : { to: { time: formatTime(toUs, 6), seq: toSeq } }),
+    reason: "the storage of the history was full",
   };
 }
 
@@ -125,10 +151,19 @@ function parse(text: string, context: { nowUs: number; zone: string }, field: st
 
 function found(text: string, search: MomentSearch): Moment {
   if (search.found !== undefined) return momentInfo(search.found);
-  const why = search.older === undefined
+  const why = search.gap !== undefined
+    ? inGap(search.gap)
+    : search.older === undefined
     ? "it lies before the oldest retained moment"
     : "retention has thinned that exact moment away";
   throw missing(text, why, search.older, search.newer);
+}
+
+function inGap({ fromUs, toUs }: Gap): string {
+  const span = toUs === undefined
+    ? `began at ${formatTime(fromUs, 6)} and is still open`
+    : `lasted from ${formatTime(fromUs, 6)} to ${formatTime(toUs, 6)}`;
+  return `it lies in a gap of the history, which ${span}`;
 }
 
 function missing(

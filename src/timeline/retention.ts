@@ -20,6 +20,9 @@ export const DEFAULT_POLICY: RetentionPolicy = {
   tiers: [{ every: "1h", for: "7d" }, { every: "1d", for: "30d" }],
 };
 
+/** What a policy may say of full storage. */
+export const ON_FULL: readonly NonNullable<RetentionPolicy["onFull"]>[] = ["refuse", "passthrough"];
+
 /** A duration of a policy in microseconds. */
 export function durationUs(text: string, field: string): number {
   try {
@@ -55,6 +58,9 @@ export function checkPolicy(policy: RetentionPolicy): void {
   if (policy.grace !== undefined) durationUs(policy.grace, "grace");
   if (policy.maxBytes !== undefined && !(Number.isSafeInteger(policy.maxBytes) && policy.maxBytes > 0)) {
     throw invalid("maxBytes", String(policy.maxBytes), "a positive number of bytes");
+  }
+  if (policy.onFull !== undefined && !ON_FULL.includes(policy.onFull)) {
+    throw invalid("onFull", String(policy.onFull), ON_FULL.join(" or "));
   }
 }
 

@@ -191,7 +191,7 @@ Deno.test("TierPicker gives the pick of the last interval only when it has ended
 
 Deno.test("checkPolicy() takes policies that make sense and names the field of those that do not", () => {
   checkPolicy(DEFAULT_POLICY);
-  checkPolicy({ continuous: "0s", tiers: [], maxBytes: 1, grace: "1d" });
+  checkPolicy({ continuous: "0s", tiers: [], maxBytes: 1, grace: "1d", onFull: "passthrough" });
   const cases: [RetentionPolicy, string][] = [
     [{ continuous: "soon", tiers: [] }, "continuous"],
     [{ continuous: "1h", tiers: [{ every: "x", for: "1d" }] }, "tiers[0].every"],

@@ -7,6 +7,8 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import path from "node:path";
 import type { Clock } from "../base/clock.ts";
+import { type Scheduler, systemScheduler } from "../base/turns.ts";
+import type { Gap } from "../catalog/gaps.ts";
 import type { MarkRow, VolumeRow } from "../catalog/catalog.ts";
 import { MemoryDisk, type SpaceGuard } from "../disk/mod.ts";
 import { type JournalText, prepareVolume, Volume } from "./volume.ts";
@@ -46,7 +48,13 @@ export class TestRandom {
 
 /** A volume whose journal and primary are in memory; its recovery map lies in a folder of the machine. */
 export class TestVolume implements AsyncDisposable {
-  readonly disk = new MemoryDisk();
+  readonly disk: MemoryDisk;
+  /** Turns; default: the event loop. */
+  scheduler: Scheduler = systemScheduler;
+  /** Whether the policy lets hosts write past a full history. */
+  passthrough = false;
+  /** Gaps as they were told of, each when it began and when it had ended. */
+  readonly gaps: Gap[] = [];
   readonly clock = new TestClock();
   readonly texts: JournalText[] = [];
   readonly failures: string[] = [];
@@ -60,7 +68,8 @@ export class TestVolume implements AsyncDisposable {
   readonly #segmentBytes: number;
   #volume: Volume | undefined;
 
-  constructor(sizeBytes: number, segmentBytes = 1 << 20) {
+  constructor(sizeBytes: number, segmentBytes = 1 << 20, disk = new MemoryDisk()) {
+    this.disk = disk;
     this.#segmentBytes = segmentBytes;
     this.directory = Deno.makeTempDirSync({ prefix: "varve-volume-" });
     this.row = {
@@ -103,6 +112,9 @@ export class TestVolume implements AsyncDisposable {
     this.#volume = await Volume.open(this.row, {
       disk: this.disk,
       clock: this.clock,
+      scheduler: this.scheduler,
+      passthrough: () => this.passthrough,
+      onGap: (gap) => this.gaps.push(gap),
       segmentBytes: this.#segmentBytes,
       baselineBytesPerSecond: this.baselineBytesPerSecond,
       directory: this.directory,

@@ -4,6 +4,7 @@
  * @module
  */
 import type { PackedMoment } from "../catalog/packing.ts";
+import type { Gaps } from "../catalog/gaps.ts";
 import { Moments } from "../catalog/moments.ts";
 import type { BaselineEntry, BaselineLedger } from "../catalog/baseline_ledger.ts";
 import type { MapExtent, RecoveryMap } from "../catalog/recovery_map.ts";
@@ -36,6 +37,8 @@ export interface IndexerHost {
   durable(): ScanPosition;
   /** Segments finished since the last call. */
   takeFinished(): SealedSegment[];
+  /** Gaps, which the map learns of with the position. */
+  readonly gaps: Gaps;
 }
 
 /** Gathers records and indexes them. All changes of the map go through its queue. */
@@ -160,6 +163,7 @@ export class Indexer {
 
   /** Keeps where the next start has to begin: at the older of what is indexed and what is durable in the primary. */
   savePosition(indexed: ScanPosition): void {
+    this.#host.gaps.save();
     const durable = this.#host.durable();
     const from = durable.seq < indexed.seq ? durable : indexed;
     this.#map.setState("scan_segment", from.place.segment);

@@ -17,6 +17,8 @@
  * seconds on slow storage, so steps 3, 4 and 6 go on meanwhile for what came later; what the next start would have to redo
  * stays bounded, because a writer waits when it is too much.
  *
+ * A command that the journal refuses for want of space may pass it: `gap.ts` tells how.
+ *
  * @module
  */
 import { BLOCK_BYTES, type BlockDevice, type CommandOptions, type Extent } from "../base/block_device.ts";
@@ -39,6 +41,7 @@ import {
 } from "../journal/mod.ts";
 import type { BaselineLedger } from "../catalog/baseline_ledger.ts";
 import { BaselineCopier } from "./baseline_copier.ts";
+import { type Change, type GapParts, GapPassage } from "./gap.ts";
 import { BATCH_RECORDS, Indexer, type ScanPosition } from "./indexer.ts";
 import { Overlay } from "./overlay.ts";
 import type { Primary } from "./primary.ts";
@@ -57,7 +60,7 @@ const REDO_RECORDS_MAX = 262_144;
 const REDO_BYTES_MAX = 1024 * 1024 * 1024;
 
 /** What a live volume is put together from; it takes over all of it. */
-export interface LiveVolumeParts {
+export interface LiveVolumeParts extends GapParts {
   /** The live bytes. */
   readonly primary: Primary;
   /** The writing end of the journal. */
@@ -91,6 +94,7 @@ export class LiveVolume implements BlockDevice {
   /** Keeps the old content of an adopted disk that is not copied completely yet. */
   readonly baseline: BaselineCopier | undefined;
   readonly #parts: LiveVolumeParts;
+  readonly #gap: GapPassage;
   readonly #checkpoints = new Queue();
   readonly #primarySyncs = new Queue();
   readonly #wall: Wall;
@@ -122,6 +126,7 @@ export class LiveVolume implements BlockDevice {
       position: () => this.position,
       durable: () => this.#durable,
       takeFinished: () => parts.journal.takeFinished(),
+      gaps: parts.gaps,
     }, parts.baseline?.ledger);
     this.baseline = parts.baseline && new BaselineCopier({ ...parts, ...parts.baseline }, (entry) => {
       this.indexer.addBaseline(entry);
@@ -132,6 +137,16 @@ export class LiveVolume implements BlockDevice {
       overlayBytes: () => this.#overlayBlocks() * BLOCK_BYTES,
       unusedBytes: () => parts.journal.unusedBytes,
       records: () => this.indexer.pendingRecords,
+    });
+    this.#gap = new GapPassage(parts, {
+      newest: () => ({ seq: this.lastSeq, timeUs: this.#lastTimeUs }),
+      read: (offset, target) => this.read(offset, target),
+      capture: (change) => this.#captureChange(change, {}),
+      captureFlush: () => this.#captureFlush({}),
+      drain: () => this.#makeDurable("primary"),
+      describe: (text) => this.describe(text),
+      exclusively: (work) => this.indexer.queue.run(work),
+      pressure: () => this.#backlogPressure(),
     });
   }
 
@@ -158,6 +173,11 @@ export class LiveVolume implements BlockDevice {
 
   read(offset: number, target: Uint8Array): void {
     checkRange("read", offset, target.length, this.sizeBytes);
+    this.#readCaptured(offset, target);
+    this.#gap.paint(offset, target);
+  }
+
+  #readCaptured(offset: number, target: Uint8Array): void {
     if (this.#overlays.every((overlay) => overlay.isEmpty)) {
       this.#parts.primary.read(offset, target);
       return;
@@ -216,8 +236,10 @@ export class LiveVolume implements BlockDevice {
 
   write(offset: number, data: Uint8Array, options: CommandOptions = {}): void {
     this.#checkCommand("write", offset, data.length);
-    if (data.length === 0) return;
-    this.baseline?.cover(offset, data.length);
+    if (data.length > 0) this.#change({ kind: "write", offset, data }, options);
+  }
+
+  #captureWrite(offset: number, data: Uint8Array, options: CommandOptions): void {
     const firstBlock = blockOf(offset);
     const end = offset + data.length;
     const payload: Uint8Array[] = [];
@@ -241,17 +263,32 @@ export class LiveVolume implements BlockDevice {
   }
 
   trim(offset: number, length: number, options: CommandOptions = {}): void {
-    this.#makeHole("trim", offset, length, options);
+    this.#checkCommand("trim", offset, length);
+    if (length > 0) this.#change({ kind: "trim", offset, length }, options);
   }
 
   zero(offset: number, length: number, options: CommandOptions = {}): void {
-    this.#makeHole("zero", offset, length, options);
+    this.#checkCommand("zero", offset, length);
+    if (length > 0) this.#change({ kind: "zero", offset, length }, options);
   }
 
-  #makeHole(kind: "trim" | "zero", offset: number, length: number, options: CommandOptions): void {
-    this.#checkCommand(kind, offset, length);
-    if (length === 0) return;
-    this.baseline?.cover(offset, length);
+  /** Captures a change, or lets it pass while there is a gap. */
+  #change(change: Change, options: CommandOptions): void {
+    if (this.#gap.take(change)) return;
+    try {
+      this.#captureChange(change, options);
+    } catch (thrown) {
+      if (!this.#gap.refused(thrown, change)) throw thrown;
+    }
+  }
+
+  #captureChange(change: Change, options: CommandOptions): void {
+    this.baseline?.cover(change.offset, change.kind === "write" ? change.data.length : change.length);
+    if (change.kind === "write") this.#captureWrite(change.offset, change.data, options);
+    else this.#captureHole(change.kind, change.offset, change.length, options);
+  }
+
+  #captureHole(kind: "trim" | "zero", offset: number, length: number, options: CommandOptions): void {
     const geometry = holeGeometry(offset, length, this.sizeBytes);
     const end = offset + length;
     const payload: Uint8Array[] = [];
@@ -291,7 +328,7 @@ export class LiveVolume implements BlockDevice {
     payload: Uint8Array[],
   ): void {
     // Strictly ascending, so that a time names exactly one sequence.
-    let timeUs = Math.max(this.#parts.clock.nowUs(), this.#lastTimeUs + 1);
+    let timeUs = Math.max(this.#parts.clock.nowUs(), this.#lastTimeUs + 1, this.#parts.gaps.floorUs + 1);
     // A mark is the last thing in its millisecond, so that a time with three digits names it exactly.
     if (kind === "mark") timeUs += 999 - timeUs % 1000;
     const record: NewRecord = {
@@ -365,7 +402,15 @@ export class LiveVolume implements BlockDevice {
     this.#parts.journal.commit();
   }
 
+  held(): Promise<void> | undefined {
+    return this.#gap.held();
+  }
+
   pressure(): Promise<void> | undefined {
+    return this.held()?.catch(() => {}) ?? this.#backlogPressure();
+  }
+
+  #backlogPressure(): Promise<void> | undefined {
     const { indexer } = this;
     const overfull = this.#overlayBlocks() > OVERLAY_BLOCKS_MAX
       ? this.#makeDurable("apply")
@@ -394,23 +439,31 @@ export class LiveVolume implements BlockDevice {
     this.#checkCommand("flush", 0, 0);
     let refusal: unknown;
     try {
-      this.#capture("flush", 0, 0, 0, 0, options, []);
+      if (!this.#gap.diverts) this.#captureFlush(options);
     } catch (thrown) {
       // The promise of a flush needs no record: it is kept all the same.
       if (!isNoSpace(thrown)) throw thrown;
       refusal = thrown;
     }
-    await this.#makeDurable("primary");
+    await this.sync();
     this.#wall.flushed(refusal);
   }
 
+  #captureFlush(options: CommandOptions): { seq: number; timeUs: number } {
+    this.#capture("flush", 0, 0, 0, 0, options, []);
+    return { seq: this.lastSeq, timeUs: this.#lastTimeUs };
+  }
+
   async sync(): Promise<void> {
+    const held = this.held();
+    if (held !== undefined) await held;
     await this.#makeDurable("primary");
   }
 
   /** Names this moment: resolves with its sequence and time when the mark is durable. */
   async mark(text: string): Promise<{ seq: number; timeUs: number }> {
     this.#checkCommand("mark", 0, 0);
+    this.#gap.checkMark();
     this.#capture("mark", 0, 0, 0, 0, {}, [new TextEncoder().encode(text)]);
     const moment = { seq: this.lastSeq, timeUs: this.#lastTimeUs };
     await this.#makeDurable("journal");
@@ -499,6 +552,7 @@ export class LiveVolume implements BlockDevice {
     this.#indexTimer?.cancel();
     const { journal, map, primary, segments } = this.#parts;
     try {
+      await this.#gap.close();
       await this.#makeDurable("primary");
       await this.indexer.upTo(this.lastSeq);
       await journal.close();

@@ -65,6 +65,16 @@ export class Primary {
     }
   }
 
+  /** Writes past the journal: in a gap of the history alone. */
+  write(offset: number, data: Uint8Array): void {
+    this.#file.write(offset, data);
+  }
+
+  /** Makes a range read as zeroes, past the journal: in a gap of the history alone. */
+  zero(offset: number, length: number): void {
+    this.#file.discard(offset, length);
+  }
+
   /** The first byte at or after `offset` that is of that kind, as the storage tells it. */
   seek(offset: number, kind: "data" | "hole"): number | undefined {
     return this.#file.seek(offset, kind);

@@ -7,6 +7,8 @@
  * 2. A torn tail is cut off and what is left is synced. Were the redo first, the primary could hold a write whose
  *    record is lost at the next power cut.
  * 3. The records are redone on the primary, in order, and the primary is synced. Redoing twice does no harm.
+ *    What lies before the last text `gap` is left alone: it was durable in the primary before that text was written, and
+ *    hosts may have written past the journal since (`gap.ts`). Redone, it would bring old bytes back.
  * 4. The recovery map learns of them, baseline records among them, and the position moves. Were it moved before step 3,
  *    a crash in between would leave the primary behind for ever.
  *
@@ -17,6 +19,7 @@
 import path from "node:path";
 import { VarveError } from "../base/errors.ts";
 import { inTurns, type Scheduler } from "../base/turns.ts";
+import type { Gaps } from "../catalog/gaps.ts";
 import { Moments } from "../catalog/moments.ts";
 import { MOMENT_KINDS, type PackedMoment } from "../catalog/packing.ts";
 import { type BaselineEntry, baselineEntryOf, type BaselineLedger } from "../catalog/baseline_ledger.ts";
@@ -34,6 +37,9 @@ import {
 } from "../journal/mod.ts";
 import type { Primary } from "./primary.ts";
 
+/** How the text of `gap.ts` begins that says that all before it is in the primary. */
+const GAP_TEXT = `{"type":"gap",`;
+
 /** What recovery works on. */
 export interface RecoveryParts {
   /** Gives turns. */
@@ -48,6 +54,8 @@ export interface RecoveryParts {
   readonly segments: SegmentReader;
   /** The recovery map. */
   readonly map: RecoveryMap;
+  /** Gaps; told by whoever is told of the texts. */
+  readonly gaps: Gaps;
   /** The live bytes, or `undefined` when they are gone: then history is opened without them. */
   readonly primary: Primary | undefined;
   /** Coverage of an adopted disk that is not copied completely yet. */
@@ -76,6 +84,8 @@ interface Tail {
   lastSeq: number;
   lastBaseline: number;
   lastTimeUs: number;
+  /** Up to this sequence everything is durable in the primary, as a text `gap` says. */
+  appliedSeq: number;
   droppedBytes: number;
   readonly moments: PackedMoment[];
   readonly extents: MapExtent[];
@@ -115,8 +125,9 @@ export async function recoverVolume(parts: RecoveryParts): Promise<RecoveredJour
   await disk.syncDirectory(directory);
 
   if (parts.primary !== undefined) {
+    const appliedSeq = Math.max(durableSeq, tail.appliedSeq);
     await inTurns(
-      redo(tail.extents.filter((extent) => extent.seq > durableSeq), parts.primary, segments),
+      redo(tail.extents.filter((extent) => extent.seq > appliedSeq), parts.primary, segments),
       parts.scheduler,
     );
     await parts.primary.sync();
@@ -132,6 +143,7 @@ export async function recoverVolume(parts: RecoveryParts): Promise<RecoveredJour
         "INSERT OR REPLACE INTO segments (segment, first_seq, last_seq, bytes) VALUES (?, ?, ?, ?)",
       ).run(sealed.segment, sealed.firstSeq, sealed.lastSeq, sealed.bytes);
     }
+    parts.gaps.save();
     map.setState("indexed_seq", tail.lastSeq);
     if (parts.primary === undefined) return;
     map.setState("durable_seq", tail.lastSeq);
@@ -187,6 +199,7 @@ function readTail(parts: RecoveryParts, numbers: readonly number[]): Tail {
     lastSeq: map.getState("scan_seq", 0),
     lastBaseline: map.getState("scan_baseline", 0),
     lastTimeUs: newest?.timeUs ?? 0,
+    appliedSeq: 0,
     droppedBytes: 0,
     moments: [],
     extents: [],
@@ -264,7 +277,10 @@ function take(
   tail: Tail,
   onText: (record: ScannedRecord) => void,
 ): void {
-  if (text !== undefined) onText({ header, offset, text });
+  if (text !== undefined) {
+    onText({ header, offset, text });
+    if (text.startsWith(GAP_TEXT)) tail.appliedSeq = header.seq;
+  }
   if (header.kind === "baseline") {
     tail.baseline.push(baselineEntryOf(header, { segment, offset }));
     tail.lastBaseline = Math.max(tail.lastBaseline, header.client);

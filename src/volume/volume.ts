@@ -10,6 +10,7 @@ import { VarveError } from "../base/errors.ts";
 import { type Scheduler, systemScheduler } from "../base/turns.ts";
 import type { MarkRow, VolumeRow } from "../catalog/catalog.ts";
 import { BaselineLedger } from "../catalog/baseline_ledger.ts";
+import { type Gap, Gaps } from "../catalog/gaps.ts";
 import { type KeptMoment, Moments } from "../catalog/moments.ts";
 import { MOMENT_KINDS } from "../catalog/packing.ts";
 import { RecoveryMap } from "../catalog/recovery_map.ts";
@@ -18,6 +19,7 @@ import { JournalWriter, type ScannedRecord, SegmentReader } from "../journal/mod
 import { VOLUME_FILES } from "../timeline/past.ts";
 import { RegionCache, View } from "../timeline/view.ts";
 import { BASELINE_BYTES_PER_SECOND, scanBaseline } from "./baseline.ts";
+import { type GapEndText, gapsOfText, type GapText, textOfGap } from "./gap_texts.ts";
 import { LiveVolume } from "./live_volume.ts";
 import { Primary } from "./primary.ts";
 import { type RecoveredJournal, recoverVolume } from "./recovery.ts";
@@ -38,7 +40,9 @@ export type JournalText =
   | { type: "compaction"; replaces: number[] }
   | { type: "baseline-begun" }
   | { type: "baseline-complete" }
-  | { type: "volume"; volume: VolumeRow; marks: MarkRow[] };
+  | GapText
+  | GapEndText
+  | { type: "volume"; volume: VolumeRow; marks: MarkRow[]; gaps?: (GapText | GapEndText)[] };
 
 /** What a volume needs from around it. */
 export interface VolumeSurroundings {
@@ -58,6 +62,10 @@ export interface VolumeSurroundings {
   readonly segmentBytes?: number;
   /** Bytes a second at which an adopted disk is copied. Default {@linkcode BASELINE_BYTES_PER_SECOND}. */
   readonly baselineBytesPerSecond?: number | undefined;
+  /** Whether hosts may write past a history that has no space. Asked each time. Default: never. */
+  readonly passthrough?: () => boolean;
+  /** Told when a gap in the history begins and when it has ended. */
+  readonly onGap?: (gap: Gap) => void;
   /** Told what marks and meta records found at the start say, in order; it may have been told before. */
   readonly onText: (text: JournalText, record: ScannedRecord) => void;
   /** Told of failures in the background. */
@@ -104,6 +112,8 @@ export class Volume {
   readonly map: RecoveryMap;
   /** Its moments. */
   readonly moments: Moments;
+  /** Gaps in its history. */
+  readonly gaps: Gaps;
   /** The reading end of its journal. */
   readonly segments: SegmentReader;
   /** The writing end, or `undefined` when the volume has failed. */
@@ -121,9 +131,8 @@ export class Volume {
   readonly #guests = new Set<Promise<unknown>>();
   /** Gives turns. */
   readonly scheduler: Scheduler;
-  readonly #clock: Clock;
-  readonly #onFailure: (error: VarveError) => void;
   readonly #space: SpaceGuard | undefined;
+  readonly #surroundings: VolumeSurroundings;
   readonly #stop = new AbortController();
   readonly #live: LiveVolume | undefined;
   readonly #baselineBytesPerSecond: number;
@@ -136,6 +145,7 @@ export class Volume {
     parts: {
       surroundings: VolumeSurroundings;
       map: RecoveryMap;
+      gaps: Gaps;
       segments: SegmentReader;
       journal: JournalWriter | undefined;
       primary: Primary | undefined;
@@ -149,7 +159,8 @@ export class Volume {
     this.sizeBytes = row.sizeBytes;
     this.directory = parts.surroundings.directory;
     this.map = parts.map;
-    this.moments = new Moments(parts.map);
+    this.gaps = parts.gaps;
+    this.moments = new Moments(parts.map, parts.gaps);
     this.segments = parts.segments;
     this.journal = parts.journal;
     this.recovered = parts.recovered;
@@ -158,8 +169,7 @@ export class Volume {
     this.#primary = parts.primary;
     this.#createdUs = row.createdUs;
     this.scheduler = parts.surroundings.scheduler ?? systemScheduler;
-    this.#clock = parts.surroundings.clock;
-    this.#onFailure = parts.surroundings.onFailure;
+    this.#surroundings = parts.surroundings;
     this.#baselineBytesPerSecond = parts.surroundings.baselineBytesPerSecond ?? BASELINE_BYTES_PER_SECOND;
     this.#ledger = parts.ledger;
     this.#space = parts.space;
@@ -190,6 +200,7 @@ export class Volume {
       const ledger = map.getState("baseline_bytes", 0) < row.sizeBytes
         ? new BaselineLedger(map, row.sizeBytes)
         : undefined;
+      const gaps = new Gaps(map);
       let failure: VarveError | undefined;
       try {
         primary = openPrimary(row, disk);
@@ -202,11 +213,13 @@ export class Volume {
         disk,
         segments,
         map,
+        gaps,
         primary,
         baseline: ledger,
         scheduler: surroundings.scheduler ?? systemScheduler,
         onText: (record) => {
           const text = JSON.parse(record.text ?? "null") as JournalText;
+          for (const gap of gapsOfText(text)) gaps.note(gap);
           if (text.type !== "volume") surroundings.onText(text, record);
         },
       });
@@ -220,11 +233,19 @@ export class Volume {
         lastBaseline: recovered.lastBaseline,
         segmentBytes: surroundings.segmentBytes ?? SEGMENT_BYTES,
         clock,
-        describe: () => JSON.stringify({ type: "volume", ...surroundings.describe() } satisfies JournalText),
+        describe: () =>
+          JSON.stringify(
+            {
+              type: "volume",
+              ...surroundings.describe(),
+              gaps: gaps.list.map(textOfGap),
+            } satisfies JournalText,
+          ),
       });
       return new Volume(row, {
         surroundings,
         map,
+        gaps,
         segments,
         journal,
         primary,
@@ -243,17 +264,23 @@ export class Volume {
 
   #goLive(): LiveVolume | undefined {
     if (this.#primary === undefined || this.journal === undefined) return undefined;
+    const { clock, passthrough, onGap, onFailure } = this.#surroundings;
     return new LiveVolume({
       primary: this.#primary,
       journal: this.journal,
       segments: this.segments,
       map: this.map,
-      clock: this.#clock,
+      gaps: this.gaps,
+      clock,
       scheduler: this.scheduler,
       lastTimeUs: Math.max(this.recovered.lastTimeUs, this.#createdUs),
       ...(this.#ledger === undefined ? {} : { baseline: { ledger: this.#ledger, timeUs: this.#createdUs } }),
       ...(this.#space === undefined ? {} : { space: this.#space }),
-      onFailure: this.#onFailure,
+      // What an adopted disk held must not be overwritten before history has a copy of it.
+      passthrough: () => this.baselineComplete && (passthrough?.() ?? false),
+      onGap: onGap ?? (() => {}),
+      onFailure,
+      view: (seq) => this.view(seq),
     });
   }
 
@@ -306,6 +333,21 @@ export class Volume {
     return this.#live?.lastTimeUs ?? Math.max(this.recovered.lastTimeUs, this.#createdUs);
   }
 
+  /** Gaps that reach into what is retained, oldest first. */
+  retainedGaps(): Gap[] {
+    const oldest = this.moments.oldest()?.seq ?? 0;
+    return this.gaps.list.filter(({ toSeq }) => toSeq === undefined || toSeq > oldest);
+  }
+
+  /** The newest moment that can be told, indexed or not. */
+  get newest(): { seq: number; timeUs: number } {
+    const last = { seq: this.lastSeq, timeUs: this.lastTimeUs };
+    const fromSeq = this.gaps.open?.fromSeq;
+    if (fromSeq === undefined || fromSeq === last.seq) return last;
+    const search = this.moments.atSeq(fromSeq);
+    return search.found ?? search.older ?? last;
+  }
+
   /** Newest sequence durable in the primary and in the history. */
   get durableSeq(): number {
     return this.#live?.durableSeq ?? this.map.getState("durable_seq", 0);
@@ -332,7 +374,7 @@ export class Volume {
       ledger,
       map: this.map,
       bytesPerSecond: this.#baselineBytesPerSecond,
-      onFailure: this.#onFailure,
+      onFailure: this.#surroundings.onFailure,
       signal: this.#stop.signal,
     });
     if (isComplete) this.#ledger = undefined;

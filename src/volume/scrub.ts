@@ -140,7 +140,9 @@ function sizeOf(segments: SegmentReader, segment: number): number | undefined {
   try {
     return segments.file(segment).sizeBytes();
   } catch (thrown) {
-    if (VarveError.from(thrown, "open a segment").code === "not-found") return undefined;
+    const { code } = VarveError.from(thrown, "open a segment");
+    // One that is damaged as a whole is scrubbed by the size that the map knows of it.
+    if (code === "not-found" || code === "damaged") return undefined;
     throw thrown;
   }
 }

@@ -114,7 +114,7 @@ class SegmentScrub {
   constructor(parts: SegmentScrubParts, task: SegmentTask) {
     this.#parts = parts;
     this.#task = task;
-    this.#end = Math.min(task.bytes, parts.segments.file(task.segment).sizeBytes());
+    this.#end = Math.min(task.bytes, readableBytes(parts.segments, task.segment));
     this.#window = new Window(() => parts.segments.file(task.segment), this.#end);
   }
 
@@ -314,4 +314,14 @@ function toldEnd(head: Uint8Array, at: number): number | undefined {
   }
   if (payloadBytes % BLOCK_BYTES !== 0) return undefined;
   return at + RECORD_HEADER_BYTES + payloadBytes + payloadBytes / BLOCK_BYTES * CHECKSUM_BYTES;
+}
+
+/** Size of a segment; none of a compressed one is readable when its header or table is damaged. */
+function readableBytes(segments: SegmentReader, segment: number): number {
+  try {
+    return segments.file(segment).sizeBytes();
+  } catch (thrown) {
+    if (thrown instanceof VarveError && thrown.code === "damaged") return 0;
+    throw thrown;
+  }
 }

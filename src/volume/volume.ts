@@ -10,7 +10,7 @@ import { VarveError } from "../base/errors.ts";
 import { type Scheduler, systemScheduler } from "../base/turns.ts";
 import type { MarkRow, VolumeRow } from "../catalog/catalog.ts";
 import { BaselineLedger } from "../catalog/baseline_ledger.ts";
-import { type KeptMoment, Moments } from "../catalog/moments.ts";
+import { intersectRetained, Moments, type Retained } from "../catalog/moments.ts";
 import { MOMENT_KINDS } from "../catalog/packing.ts";
 import { RecoveryMap } from "../catalog/recovery_map.ts";
 import type { Disk } from "../disk/mod.ts";
@@ -18,6 +18,7 @@ import { JournalWriter, type ScannedRecord, SegmentReader } from "../journal/mod
 import { VOLUME_FILES } from "../timeline/past.ts";
 import { RegionCache, View } from "../timeline/view.ts";
 import { BASELINE_BYTES_PER_SECOND, scanBaseline } from "./baseline.ts";
+import { JournalState } from "./journal_state.ts";
 import { LiveVolume } from "./live_volume.ts";
 import { Primary } from "./primary.ts";
 import { type RecoveredJournal, recoverVolume } from "./recovery.ts";
@@ -28,17 +29,32 @@ export const SEGMENT_BYTES = 64 * 1024 * 1024;
 /** A prune looks at a segment that is not full when it has at least this size, in bytes. */
 const SEAL_BYTES_MIN = 1024 * 1024;
 
+/** What to do when an SQLite file of the data folder is gone or damaged. */
+const REBUILD_HINT =
+  "Stop the appliance and run varve rebuild --data DIR: the segments hold all of it, so do not delete them.";
+
 /** What marks and meta records in the journal say about a volume, as JSON. */
 export type JournalText =
   | { type: "mark"; name: string; pinned: boolean; note?: string }
   | { type: "mark-changed"; name: string; pinned: boolean; note?: string }
   | { type: "mark-deleted"; name: string }
   | { type: "policy"; policy: unknown }
-  | { type: "thinned"; horizonSeq: number; kept: KeptMoment[] }
-  | { type: "compaction"; replaces: number[] }
+  | { type: "thinned" } & Retained
+  | { type: "compaction"; replaces: number[]; retained: Retained }
   | { type: "baseline-begun" }
   | { type: "baseline-complete" }
-  | { type: "volume"; volume: VolumeRow; marks: MarkRow[] };
+  | { type: "volume-deleted" }
+  | {
+    type: "volume";
+    volume: VolumeRow;
+    marks: MarkRow[];
+    retained: Retained;
+    baselineComplete: boolean;
+    /** Up to here the primary was durable when this was written. */
+    durableSeq: number;
+    /** Only where the volume has been deleted. */
+    deleted?: boolean;
+  };
 
 /** What a volume needs from around it. */
 export interface VolumeSurroundings {
@@ -116,8 +132,11 @@ export class Volume {
   /** Gives turns. */
   readonly scheduler: Scheduler;
   readonly #clock: Clock;
+  readonly #disk: Disk;
   readonly #onFailure: (error: VarveError) => void;
   readonly #stop = new AbortController();
+  readonly #state: JournalState;
+  readonly #describe: VolumeSurroundings["describe"];
   readonly #live: LiveVolume | undefined;
   readonly #baselineBytesPerSecond: number;
   /** Coverage of an adopted disk until all of it is copied. */
@@ -135,6 +154,7 @@ export class Volume {
       recovered: RecoveredJournal;
       failure: VarveError | undefined;
       ledger: BaselineLedger | undefined;
+      state: JournalState;
     },
   ) {
     this.id = row.id;
@@ -151,7 +171,10 @@ export class Volume {
     this.#createdUs = row.createdUs;
     this.scheduler = parts.surroundings.scheduler ?? systemScheduler;
     this.#clock = parts.surroundings.clock;
+    this.#disk = parts.surroundings.disk;
     this.#onFailure = parts.surroundings.onFailure;
+    this.#state = parts.state;
+    this.#describe = parts.surroundings.describe;
     this.#baselineBytesPerSecond = parts.surroundings.baselineBytesPerSecond ?? BASELINE_BYTES_PER_SECOND;
     this.#ledger = parts.ledger;
     this.#live = this.#goLive();
@@ -173,8 +196,7 @@ export class Volume {
           "damaged",
           `open the recovery map in ${directory}: it is missing or was never finished`,
           {
-            hint:
-              "Bring map.sqlite back from a copy. The segments beside it hold the whole history: do not delete them.",
+            hint: REBUILD_HINT,
           },
         );
       }
@@ -187,6 +209,7 @@ export class Volume {
       } catch (thrown) {
         failure = VarveError.from(thrown, "open the primary");
       }
+      let thinned: Retained | undefined;
       const recovered = await recoverVolume({
         directory: segmentsDirectory,
         volumeId: row.id,
@@ -198,9 +221,21 @@ export class Volume {
         scheduler: surroundings.scheduler ?? systemScheduler,
         onText: (record) => {
           const text = JSON.parse(record.text ?? "null") as JournalText;
+          if (text.type === "thinned") {
+            thinned = thinned === undefined ? text : intersectRetained(thinned, text);
+          }
           if (text.type !== "volume") surroundings.onText(text, record);
         },
       });
+      if (thinned !== undefined) finishThinning(map, thinned);
+      const state = new JournalState({
+        type: "volume",
+        ...surroundings.describe(),
+        retained: new Moments(map).retained(),
+        baselineComplete: map.getState("baseline_bytes", 0) >= row.sizeBytes,
+        durableSeq: recovered.lastSeq,
+      });
+      let opened: Volume | undefined;
       const journal = primary === undefined ? undefined : new JournalWriter(disk, {
         directory: segmentsDirectory,
         volumeId: row.id,
@@ -209,9 +244,19 @@ export class Volume {
         lastBaseline: recovered.lastBaseline,
         segmentBytes: surroundings.segmentBytes ?? SEGMENT_BYTES,
         clock,
-        describe: () => JSON.stringify({ type: "volume", ...surroundings.describe() } satisfies JournalText),
+        describe: () => opened?.describeText() ?? "",
       });
-      return new Volume(row, { surroundings, map, segments, journal, primary, recovered, failure, ledger });
+      return opened = new Volume(row, {
+        surroundings,
+        map,
+        segments,
+        journal,
+        primary,
+        recovered,
+        failure,
+        ledger,
+        state,
+      });
     } catch (thrown) {
       segments.close();
       map.close();
@@ -232,7 +277,51 @@ export class Volume {
       lastTimeUs: Math.max(this.recovered.lastTimeUs, this.#createdUs),
       ...(this.#ledger === undefined ? {} : { baseline: { ledger: this.#ledger, timeUs: this.#createdUs } }),
       onFailure: this.#onFailure,
+      onText: (text, record) => this.#state.take(JSON.parse(text) as JournalText, record),
+      lastText: () => this.#state.deleted ? undefined : this.describeText(),
     });
+  }
+
+  /** The text that says everything about the volume; it opens every segment. */
+  describeText(): string {
+    return JSON.stringify(this.#state.text({
+      volume: this.#describe().volume,
+      durableSeq: this.durableSeq,
+      baselineComplete: this.baselineComplete,
+    }));
+  }
+
+  /**
+   * Says in the journal, durably, that the volume was deleted, so that a rebuild does not bring it back. A volume whose
+   * primary is gone gets a segment for it.
+   */
+  async describeDeletion(): Promise<void> {
+    const text = JSON.stringify({ type: "volume-deleted" } satisfies JournalText);
+    if (this.#live !== undefined) return await this.#live.describe(text);
+    const journal = this.journal ?? new JournalWriter(this.#disk, {
+      directory: path.join(this.directory, VOLUME_FILES.segments),
+      volumeId: this.id,
+      nextSegment: this.recovered.nextSegment,
+      lastSeq: this.recovered.lastSeq,
+      segmentBytes: SEGMENT_BYTES,
+      clock: this.#clock,
+      describe: () => this.describeText(),
+    });
+    journal.append(
+      {
+        kind: "meta",
+        flags: 0,
+        seq: this.recovered.lastSeq,
+        timeUs: this.lastTimeUs,
+        offset: 0,
+        length: 0,
+        firstBlock: 0,
+        client: 0,
+      },
+      new TextEncoder().encode(text),
+    );
+    await journal.sync();
+    if (journal !== this.journal) await journal.close();
   }
 
   /** Whether history holds a copy of everything that an adopted primary held. */
@@ -380,6 +469,13 @@ export class Volume {
       this.map.close();
     }
   }
+}
+
+/** Thins what a crash kept from being thinned after the journal had been told. */
+function finishThinning(map: RecoveryMap, thinned: Retained): void {
+  const moments = new Moments(map);
+  const { horizonSeq, kept } = intersectRetained(moments.retained(), thinned);
+  map.transaction(() => moments.thin(horizonSeq, kept));
 }
 
 function openPrimary(row: VolumeRow, disk: Disk): Primary {

@@ -1,8 +1,9 @@
 /**
  * Writes the living records of condemned segments to new ones.
  *
- * A new segment is written under a temporary name, synced, read back, renamed, and only then listed in the map; what a
- * crash leaves behind is removed at the next start. Records keep their sequence, time and client. A write of which only
+ * A new segment is written under a temporary name, synced, renamed and read back; when all are there they are listed in
+ * the map in one transaction, and only then is anything pointed at them. What a crash or an abort leaves behind before
+ * that is removed: a compaction of which only some segments were published must never pass for a finished one. Records keep their sequence, time and client. A write of which only
  * some blocks live becomes a record for each run of them, flagged as partial; trims and zeroes stay whole.
  *
  * @module
@@ -76,6 +77,7 @@ export async function compactSegments(
     }
   }
   carried.sort((a, b) => a.seq - b.seq);
+  const published: CompactedSegment[] = [];
   const totalBytes = order.living.reduce((sum, run) => sum + run.blockCount * BLOCK_BYTES, 0);
   let doneBytes = 0;
   let writer: CompactedSegment | undefined;
@@ -91,14 +93,28 @@ export async function compactSegments(
       }
       if (writer.bytes >= SEGMENT_BYTES) {
         await writer.publish();
+        published.push(writer);
         writer = undefined;
       } else if (doneBytes % (1 << 20) === 0) await pause(volume.scheduler);
     }
-    await writer?.publish();
+    if (writer !== undefined) {
+      await writer.publish();
+      published.push(writer);
+    }
   } catch (thrown) {
-    writer?.abandon();
+    for (const made of [...published, ...(writer === undefined ? [] : [writer])]) made.abandon();
     throw thrown;
   }
+  await volume.exclusively(() => {
+    volume.map.transaction(() => {
+      for (const made of published) made.list();
+      const waits = volume.map.statement(
+        "UPDATE segments SET retired = 2 WHERE segment = ? AND retired = 0",
+      );
+      for (const segment of order.condemned) waits.run(segment);
+    });
+    return Promise.resolve();
+  });
   return relocations;
 }
 
@@ -142,7 +158,13 @@ class CompactedSegment {
       createdUs,
     }));
     const text = new TextEncoder().encode(
-      JSON.stringify({ type: "compaction", replaces } satisfies JournalText),
+      JSON.stringify(
+        {
+          type: "compaction",
+          replaces,
+          retained: volume.moments.retained(),
+        } satisfies JournalText,
+      ),
     );
     const head = new Uint8Array(RECORD_HEADER_BYTES);
     encodeRecordHeader(
@@ -217,27 +239,20 @@ class CompactedSegment {
     return place;
   }
 
-  /** Makes the segment durable, proves it by reading it back, gives it its name and lists it in the map. */
+  /** Makes the segment durable, proves it by reading it back and gives it its name. */
   async publish(): Promise<void> {
-    const { map, directory } = this.#volume;
     await this.#file.sync();
     this.#close();
     this.#disk.rename(`${this.#place}.tmp`, this.#place);
     this.#proveWhole();
-    await this.#disk.syncDirectory(path.join(directory, VOLUME_FILES.segments));
-    await this.#volume.exclusively(() => {
-      map.transaction(() =>
-        map.statement(
-          "INSERT INTO segments (segment, first_seq, last_seq, bytes, compacted) VALUES (?, ?, ?, ?, 1)",
-        ).run(
-          this.#number,
-          this.#firstSeq,
-          this.#lastSeq,
-          this.#bytes,
-        )
-      );
-      return Promise.resolve();
-    });
+    await this.#disk.syncDirectory(path.join(this.#volume.directory, VOLUME_FILES.segments));
+  }
+
+  /** Lists it in the map as part of a compaction that is not finished. To be called within a transaction. */
+  list(): void {
+    this.#volume.map.statement(
+      "INSERT INTO segments (segment, first_seq, last_seq, bytes, compacted, retired) VALUES (?, ?, ?, ?, 1, 2)",
+    ).run(this.#number, this.#firstSeq, this.#lastSeq, this.#bytes);
   }
 
   #proveWhole(): void {
@@ -261,9 +276,11 @@ class CompactedSegment {
     this.#open = false;
   }
 
-  /** Gives up before publishing. */
+  /** Gives it up before it is listed, whether it is published or not. */
   abandon(): void {
     this.#close();
+    this.#volume.segments.forget(this.#number);
     this.#disk.remove(`${this.#place}.tmp`);
+    this.#disk.remove(this.#place);
   }
 }

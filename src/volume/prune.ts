@@ -6,11 +6,15 @@
  *
  * The order of steps, and what breaks if two are swapped:
  * 1. The journal is told which moments remain, durably; then the map's moments are thinned. From here on nobody can ask
- *    for what is about to go. Were it later, somebody could be reading a moment whose bytes disappear.
- * 2. Living blocks of mostly-dead segments are written to new segments, synced, renamed into place, and listed.
+ *    for what is about to go. Were it later, somebody could be reading a moment whose bytes disappear. The primary is
+ *    durable before that, so that the horizon never lies behind what the next start looks at.
+ * 2. Living blocks of mostly-dead segments are written to new segments, synced, renamed into place, and listed. Old and
+ *    new ones are marked as parts of a compaction that is not finished (`retired` 2): when it is interrupted, all of
+ *    them go into the next, so that no segment of a half-finished one is ever dropped alone.
  * 3. Region by region, in one transaction each, dead versions leave the map and living ones point to their new place.
  *    Old and new segments both exist, so every region is right before and after.
- * 4. Old segments are marked as retired, that is made durable, and only then are they deleted. Were they deleted first,
+ * 4. The journal is told everything about the volume again, durably: the segments that go may hold the newest texts.
+ * 5. Old segments are marked as retired, that is made durable, and only then are they deleted. Were they deleted first,
  *    a power cut could bring back a map that points at them.
  * A crash in between loses nothing: dead versions that are left are found by the next prune.
  *
@@ -86,12 +90,12 @@ export async function planPrune(volume: Volume, options: PruneOptions): Promise<
   let bytesFreed = 0;
   // What the next start would scan stays as it is.
   const rows = volume.map.statement(
-    "SELECT segment, bytes FROM segments WHERE last_seq <= ? AND retired = 0 AND (compacted = 1 OR segment < ?)",
+    "SELECT segment, bytes, retired FROM segments WHERE retired = 2 OR (last_seq <= ? AND retired = 0 AND (compacted = 1 OR segment < ?))",
   ).all(outcome.base.seq, volume.map.getState("scan_segment", 1));
   for (const row of rows) {
     const bytes = Number(row["bytes"]);
     const living = liveBytes.get(Number(row["segment"])) ?? 0;
-    if (living >= bytes * LIVE_SHARE_MIN) continue;
+    if (living >= bytes * LIVE_SHARE_MIN && Number(row["retired"]) === 0) continue;
     segments.push(Number(row["segment"]));
     bytesFreed += bytes - living;
   }
@@ -143,9 +147,17 @@ export async function prune(
 ): Promise<void> {
   const { outcome, keptSeqs } = plan;
   const { map } = volume;
-  if (outcome.momentsLost > 0) {
+  // A segment that goes takes the records of its moments along: they are told in the journal as single ones.
+  if (outcome.momentsLost > 0 || plan.segments.length > 0) {
+    await volume.live.sync();
     await volume.live.describe(JSON.stringify(
-      { type: "thinned", horizonSeq: outcome.base.seq, kept: outcome.kept } satisfies JournalText,
+      {
+        type: "thinned",
+        horizonSeq: outcome.base.seq,
+        horizonUs: outcome.base.timeUs,
+        horizonKind: outcome.base.kind,
+        kept: outcome.kept,
+      } satisfies JournalText,
     ));
     await volume.exclusively(() => {
       map.transaction(() => volume.moments.thin(outcome.base.seq, outcome.kept));
@@ -169,8 +181,10 @@ export async function prune(
       return Promise.resolve();
     });
   }
+  if (condemned.size > 0) await volume.live.describe(volume.describeText());
   await volume.exclusively(async () => {
     map.transaction(() => {
+      map.statement("UPDATE segments SET retired = 0 WHERE retired = 2").run();
       for (const segment of condemned) {
         map.statement("UPDATE segments SET retired = 1 WHERE segment = ?").run(segment);
       }

@@ -9,10 +9,12 @@ import { VarveError } from "../src/base/errors.ts";
 import { addCat } from "./cat.ts";
 import { type Problem, ProblemError } from "./client.ts";
 import { helpOrder } from "./command.ts";
+import { addInspect } from "./inspect.ts";
 import { addLs } from "./ls.ts";
 import { addMark } from "./mark.ts";
 import { facts, printable } from "./output.ts";
 import { addPoints } from "./points.ts";
+import { addRebuild } from "./rebuild.ts";
 import { addRecover } from "./recover.ts";
 import { addRetention } from "./retention.ts";
 import { addServe } from "./serve_command.ts";
@@ -56,6 +58,8 @@ function buildProgram(terminal: Terminal): Command {
   addCat(program, terminal);
   addRecover(program, terminal);
   addRetention(program, terminal);
+  addRebuild(program, terminal);
+  addInspect(program, terminal);
   addToken(program, terminal);
   return program;
 }

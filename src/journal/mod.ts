@@ -12,4 +12,11 @@ export {
   type RecordPlace,
   type SealedSegment,
 } from "./journal_writer.ts";
-export { type BlockRun, type ScannedRecord, type ScanResult, SegmentReader } from "./segment_reader.ts";
+export {
+  type BlockRun,
+  isBodyWhole,
+  type ScannedRecord,
+  type ScanResult,
+  SegmentReader,
+} from "./segment_reader.ts";
+export { readText, type SegmentBytes, walkSegment, type WalkStep } from "./segment_walk.ts";

@@ -50,9 +50,9 @@ export class TestVolume implements AsyncDisposable {
   readonly texts: JournalText[] = [];
   readonly failures: string[] = [];
   readonly marks: MarkRow[] = [];
-  readonly row: VolumeRow;
   /** Rate at which an adopted disk is copied; set before it is opened. */
   baselineBytesPerSecond: number = 2 ** 40;
+  row: VolumeRow;
   readonly directory: string;
   readonly #segmentBytes: number;
   #volume: Volume | undefined;

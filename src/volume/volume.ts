@@ -10,6 +10,7 @@ import { VarveError } from "../base/errors.ts";
 import { type Scheduler, systemScheduler } from "../base/turns.ts";
 import type { MarkRow, VolumeRow } from "../catalog/catalog.ts";
 import { BaselineLedger } from "../catalog/baseline_ledger.ts";
+import { REBUILD_HINT } from "../catalog/database.ts";
 import { intersectRetained, Moments, type Retained } from "../catalog/moments.ts";
 import { MOMENT_KINDS } from "../catalog/packing.ts";
 import { RecoveryMap } from "../catalog/recovery_map.ts";
@@ -28,10 +29,6 @@ export const SEGMENT_BYTES = 64 * 1024 * 1024;
 
 /** A prune looks at a segment that is not full when it has at least this size, in bytes. */
 const SEAL_BYTES_MIN = 1024 * 1024;
-
-/** What to do when an SQLite file of the data folder is gone or damaged. */
-const REBUILD_HINT =
-  "Stop the appliance and run varve rebuild --data DIR: the segments hold all of it, so do not delete them.";
 
 /** What marks and meta records in the journal say about a volume, as JSON. */
 export type JournalText =

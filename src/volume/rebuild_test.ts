@@ -4,10 +4,10 @@ import { BLOCK_BYTES } from "../base/block_device.ts";
 import { VarveError } from "../base/errors.ts";
 import { systemScheduler } from "../base/turns.ts";
 import type { PackedMoment } from "../catalog/packing.ts";
-import { parseSegmentFileName, SegmentReader, walkSegment } from "../journal/mod.ts";
+import { parseSegmentFileName, segmentFileName, SegmentReader, walkSegment } from "../journal/mod.ts";
 import { VOLUME_FILES } from "../timeline/past.ts";
 import { assertBytes, TestRandom, TestVolume } from "./_testing.ts";
-import { planPrune, prune } from "./prune.ts";
+import { planPrune, prune, type PruneOptions, type PrunePlan } from "./prune.ts";
 import { readVolume, type RebuiltMap, type ToldVolume } from "./rebuild.ts";
 
 const SIZE = 24 * BLOCK_BYTES + 700;
@@ -56,9 +56,16 @@ async function rebuild(
   }
 }
 
-async function runPrune(test: TestVolume, continuous: string, tiers: { every: string; for: string }[]) {
+async function runPrune(
+  test: TestVolume,
+  continuous: string,
+  tiers: { every: string; for: string }[],
+  common: Pick<PruneOptions, "signal" | "onProgress"> = {
+    onProgress: () => {},
+    signal: new AbortController().signal,
+  },
+): Promise<PrunePlan> {
   await test.volume.settleSegments();
-  const common = { onProgress: () => {}, signal: new AbortController().signal };
   const policy = { continuous, tiers };
   const plan = await planPrune(test.volume, { marks: test.marks, policy, nowUs: test.clock.us, ...common });
   await prune(test.volume, test.disk, plan, common);
@@ -263,6 +270,106 @@ Deno.test("rebuild finishes or drops a compaction, wherever it was interrupted",
     );
     await test.close();
   }
+});
+
+Deno.test("a prune that was aborted while blocks moved is done again as a whole, also after a rebuild", async () => {
+  for (const between of ["nothing", "a restart", "a power cut", "a rebuild"]) {
+    await using test = new TestVolume(SIZE, 60_000);
+    await test.create();
+    const past = [new Uint8Array(SIZE)];
+    await live(test, new TestRandom(9), past, 150);
+    await test.close();
+    await test.open();
+    const stop = new AbortController();
+    const onProgress = (done: number, total: number) => void (done === total && stop.abort());
+    const aborted = runPrune(test, "4h", [{ every: "3h", for: "200h" }], { onProgress, signal: stop.signal });
+    await assert.rejects(aborted, { name: "AbortError" });
+    // The prune had thinned the moments before it was aborted, and with them went marks.
+    const { moments } = test.volume;
+    for (const mark of test.marks.filter(({ seq }) => moments.atSeq(seq).found === undefined)) {
+      test.marks.splice(test.marks.indexOf(mark), 1);
+    }
+    const before = tell(test);
+    const unfinished = test.volume.map.statement("SELECT segment FROM segments WHERE retired = 2").all();
+    assert(unfinished.length > 3);
+    if (between === "a power cut") await test.cutPower();
+    else if (between !== "nothing") await test.close();
+    if (between === "a rebuild") assert.deepEqual((await rebuild(test)).damage, []);
+    if (between !== "nothing") await test.open();
+    await assertSame(test, before, past, between);
+    // Under this policy none of those segments would be touched for its own sake.
+    await runPrune(test, "400h", []);
+    if (between === "nothing" || between === "a restart") {
+      const files = new Set(segmentFiles(test).keys());
+      for (const { segment } of unfinished) assert(!files.has(segmentFileName(Number(segment))), between);
+    }
+    await assertSame(test, before, past, `${between}, after another prune`);
+    await test.close();
+    assert.deepEqual((await rebuild(test)).damage, [], between);
+    await test.open();
+    await assertSame(test, before, past, `${between}, another prune and a rebuild`);
+  }
+});
+
+Deno.test("a prune that drops no moment but rewrites segments of marks and flushes loses none of them", async () => {
+  await using test = new TestVolume(SIZE, 3000);
+  await test.create();
+  for (let i = 0; i < 200; i++) {
+    test.clock.us += HOUR_US;
+    await test.volume.live.flush();
+  }
+  await test.close();
+  await test.open();
+  test.volume.live.write(0, new Uint8Array(10));
+  const files = segmentFiles(test).size;
+  await runPrune(test, "1h", [{ every: "1h", for: "400h" }]);
+  assert(segmentFiles(test).size < files);
+  const before = tell(test);
+  assert(before.moments.length > 190);
+  await test.close();
+  assert.deepEqual((await rebuild(test)).damage, []);
+  await test.open();
+  assert.deepEqual(tell(test), before);
+});
+
+Deno.test("a prune that a crash kept from the map is finished at the next start", async () => {
+  await using test = new TestVolume(SIZE);
+  const { live } = await test.create();
+  for (let i = 0; i < 10; i++) live.write(i * 1000, new Uint8Array(10).fill(i));
+  await test.volume.settle();
+  const horizon = test.volume.moments.atSeq(8).found;
+  const thinned = {
+    type: "thinned",
+    horizonSeq: 8,
+    horizonUs: horizon?.timeUs,
+    horizonKind: horizon?.kind,
+    kept: [],
+  };
+  await live.describe(JSON.stringify(thinned));
+  await test.cutPower();
+  await test.open();
+  assert.deepEqual([...test.volume.moments.between(0, Infinity)].map(({ seq }) => seq), [8, 9, 10]);
+  const before = tell(test);
+  await test.close();
+  await rebuild(test);
+  await test.open();
+  assert.deepEqual(tell(test), before);
+});
+
+Deno.test("Volume.open() names varve rebuild when the map is missing or damaged", async () => {
+  await using test = new TestVolume(SIZE);
+  await test.create();
+  await test.close();
+  const place = path.join(test.directory, VOLUME_FILES.map);
+  test.disk.removeDatabase(place);
+  const expected = (error: unknown) =>
+    error instanceof VarveError && error.code === "damaged" &&
+    (error.hint ?? "").includes("varve rebuild --data DIR");
+  await assert.rejects(test.open(), expected);
+  await Deno.writeTextFile(place, "this is no database".repeat(100));
+  await assert.rejects(test.open(), expected);
+  // Without a record there is nothing to tell of it either.
+  await assert.rejects(rebuild(test, { keepMap: true }), { code: "damaged" });
 });
 
 Deno.test("rebuild after any one flipped byte never gives wrong bytes, and tells of it", async () => {

@@ -175,11 +175,12 @@ function inspect(
 }
 
 function headerOf(header: SegmentHeader): NonNullable<InspectedSegment["header"]> {
-  const { volumeId, segment, previousSeq, createdUs, flags } = header;
+  const { volumeId, segment, previousSeq, previousBaseline, createdUs, flags } = header;
   return {
     volumeId,
     segment,
     previousSeq,
+    previousBaseline,
     created: formatTime(createdUs, 6),
     compacted: (flags & SEGMENT_COMPACTED) !== 0,
   };

@@ -26,6 +26,7 @@ function segmentOf(...records: Uint8Array[]): Uint8Array {
     volumeId: "00".repeat(16),
     segment: SEGMENT,
     previousSeq: 0,
+    previousBaseline: 0,
     createdUs: 1,
   });
   return Uint8Array.from([header, ...records].flatMap((part) => [...part]));

@@ -136,8 +136,7 @@ class MapBuilder {
   readonly #moments: Moments;
   readonly #found: SegmentSurvey;
   readonly #survey: JournalSurvey;
-  readonly #baseline = new BaselineCoverage();
-  readonly #baselineExtents: MapExtent[] = [];
+  readonly #baseline: BaselineCoverage;
   readonly #damage: FoundDamage[];
   readonly #totalBytes: number;
   readonly #sizeBlocks: number;
@@ -154,6 +153,7 @@ class MapBuilder {
     this.#options = options;
     this.#map = map;
     this.#moments = new Moments(map);
+    this.#baseline = new BaselineCoverage(map, state.volume.sizeBytes);
     this.#found = found;
     this.#survey = survey;
     this.#damage = [...found.damage, ...survey.damage];
@@ -188,7 +188,7 @@ class MapBuilder {
     this.#doneBytes += bytes;
     this.#records++;
     if (header.kind === "baseline") {
-      for (const extent of this.#baseline.take(header, place)) this.#baselineExtents.push(extent);
+      this.#baseline.take(header, place, isCaptured);
       return;
     }
     if (!isCommand(header.kind)) return;
@@ -231,7 +231,7 @@ class MapBuilder {
   async #write(): Promise<void> {
     const { database } = this.#map;
     database.exec("BEGIN IMMEDIATE");
-    this.#map.addBaseline(this.#baselineExtents.splice(0));
+    await inTurns(this.#baseline.write(), this.#options.scheduler);
     await inTurns(this.#map.addExtents(this.#extents), this.#options.scheduler);
     this.#moments.add(this.#newMoments);
     database.exec("COMMIT");
@@ -246,10 +246,9 @@ class MapBuilder {
     const map = this.#map;
     const { tail, state, lastSeq } = this.#survey;
     map.transaction(() => {
-      this.#baseline.finish(map, {
-        sizeBytes: state.volume.sizeBytes,
-        complete: state.baselineComplete,
-      });
+      const numbers = this.#found.captured.filter(({ segment }) => segment <= tail.segment)
+        .map(({ previousBaseline }) => previousBaseline);
+      this.#baseline.finish(state.baselineComplete, Math.max(0, ...numbers.slice(-1)));
       if (this.#lostPlace !== undefined) this.#loseBaseline(this.#lostPlace);
       this.#listSegments();
       map.setState("indexed_seq", tail.seq);

@@ -42,7 +42,7 @@ export type MergedRecord =
     readonly isUnknown: boolean;
   };
 
-/** Everything in the segments up to where the next start begins, and the baseline behind that. */
+/** Everything in the segments up to where the next start begins. */
 export function* mergeSegments(
   segments: SegmentReader,
   found: SegmentSurvey,
@@ -113,7 +113,7 @@ function* readCaptured(
       }
       const { header } = step;
       const bytes = recordBytes(header);
-      if (isTail && header.kind !== "baseline") continue;
+      if (isTail) return;
       if (isCommand(header.kind)) {
         // Records of before the horizon may be gone without a gap above it: only the damage tells.
         if (broken !== undefined) yield* lostBetween(brokenSeq + 1, header.seq - 1, broken, survey);

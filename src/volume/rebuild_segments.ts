@@ -46,6 +46,8 @@ export interface FoundSegment {
   readonly bytes: number;
   /** The sequence before its first record; `undefined` when nothing in it can be proved. */
   readonly previousSeq: number | undefined;
+  /** The number of the last baseline record before it. */
+  readonly previousBaseline: number;
 }
 
 /** The segments of a volume, sorted out. */
@@ -135,6 +137,7 @@ function examine(
     segment,
     bytes: size,
     previousSeq: header?.previousSeq ?? record?.header.seq,
+    previousBaseline: header?.previousBaseline ?? 0,
     compaction,
     isCompacted: header === undefined ? compaction !== undefined : (header.flags & SEGMENT_COMPACTED) !== 0,
   };

@@ -300,6 +300,7 @@ export class Volume {
       volumeId: this.id,
       nextSegment: this.recovered.nextSegment,
       lastSeq: this.recovered.lastSeq,
+      lastBaseline: this.recovered.lastBaseline,
       segmentBytes: SEGMENT_BYTES,
       clock: this.#clock,
       describe: () => this.describeText(),

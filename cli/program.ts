@@ -9,11 +9,13 @@ import { VarveError } from "../src/base/errors.ts";
 import { addCat } from "./cat.ts";
 import { type Problem, ProblemError } from "./client.ts";
 import { helpOrder } from "./command.ts";
+import { addInspect } from "./inspect.ts";
 import { addLs } from "./ls.ts";
 import { addMark } from "./mark.ts";
 import { addEvents } from "./events.ts";
 import { facts, printable } from "./output.ts";
 import { addPoints } from "./points.ts";
+import { addRebuild } from "./rebuild.ts";
 import { addRecover } from "./recover.ts";
 import { addRetention } from "./retention.ts";
 import { addScrub } from "./scrub.ts";
@@ -60,6 +62,8 @@ function buildProgram(terminal: Terminal): Command {
   addRecover(program, terminal);
   addRetention(program, terminal);
   addScrub(program, terminal);
+  addRebuild(program, terminal);
+  addInspect(program, terminal);
   addToken(program, terminal);
   return program;
 }

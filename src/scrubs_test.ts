@@ -40,6 +40,7 @@ class Scene implements AsyncDisposable {
       disk,
       clock,
       scheduler,
+      compression: { enabled: false },
       ...(scrub === undefined ? {} : { scrub }),
     });
     return this;

@@ -13,6 +13,7 @@ import type { RandomSource } from "./base/random.ts";
 import { formatTime } from "./base/time.ts";
 import type { Scheduler } from "./base/turns.ts";
 import type { Catalog, VolumeRow } from "./catalog/catalog.ts";
+import { isRetained } from "./catalog/moments.ts";
 import type { Disk, SpaceKeeper } from "./disk/mod.ts";
 import type { Caller, CreateVolumeRequest, RetentionPolicy, VolumeInfo } from "./engine.ts";
 import { VOLUME_FILES } from "./timeline/past.ts";
@@ -216,12 +217,17 @@ export class Volumes {
         entry.row = { ...entry.row, policy: JSON.stringify(text.policy) };
         break;
       case "thinned":
+        for (const mark of this.#catalog.marks(volumeId)) {
+          if (!isRetained(text, mark.seq)) this.#catalog.removeMark(volumeId, mark.name);
+        }
+        break;
       case "compaction":
       case "baseline-begun":
       case "baseline-complete":
       case "gap":
       case "gap-end":
       case "volume":
+      case "volume-deleted":
         break;
     }
   }
@@ -333,9 +339,7 @@ export class Volumes {
       await this.#openVolume(row);
       const volume = this.open(name);
       if (volume.failure !== undefined) throw volume.failure;
-      await volume.live.describe(
-        JSON.stringify({ type: "volume", volume: row, marks: [] } satisfies JournalText),
-      );
+      await volume.live.describe(volume.describeText());
     } finally {
       this.#creating.delete(name);
     }
@@ -417,12 +421,27 @@ export class Volumes {
       });
     }
     this.#entries.delete(name);
+    if (!options.purge) await this.#describeDeletion(name, volume);
     await volume?.close();
     this.#catalog.transaction(() => {
       this.#catalog.removeVolume(row.id);
       this.#access.record(caller, "volume.delete", name, { purge: options.purge, id: row.id });
     });
     if (options.purge) this.#disk.removeTree(this.#directory(row.id));
+  }
+
+  /** A volume that cannot be written to is deleted all the same. */
+  async #describeDeletion(name: string, volume: Volume | undefined): Promise<void> {
+    try {
+      if (volume === undefined) throw new VarveError("conflict", "it could not be opened");
+      await volume.describeDeletion();
+    } catch (thrown) {
+      const message = thrown instanceof Error ? thrown.message : String(thrown);
+      logger.warn("Volume {volume}: a rebuild would bring it back, its journal cannot be told: {message}", {
+        volume: name,
+        message,
+      });
+    }
   }
 
   /** Makes every volume durable and closes it. */

@@ -2,7 +2,8 @@
  * A lint plugin that holds the rule of the rooms: imports point towards `src/base`.
  *
  * The table below is the rule. `src` never looks up at `fuse`, `api` or `cli`; `fuse` and `api` never look at each
- * other; only `cli/serve.ts`, the composition root, sees them all. `tests`, `bench`, `tools` and test files beside
+ * other; only `cli/serve.ts`, the composition root, sees them all. `cli/rebuild.ts` and `cli/inspect.ts` work on files
+ * without an appliance, so they see `src`. `tests`, `bench`, `tools` and test files beside
  * the code may import anything, and nothing but they may import `tests`, `bench` and `tools`.
  *
  * Besides import and export declarations it follows `import()`, `import("…").Type` and
@@ -29,7 +30,9 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "src": SRC_ROOMS,
   "fuse": SRC_ROOMS,
   "api": SRC_ROOMS,
-  "cli": ["api", "src/base", "cli/serve.ts"],
+  "cli": ["api", "src/base", "cli/serve.ts", "cli/rebuild.ts", "cli/inspect.ts"],
+  "cli/rebuild.ts": ["cli", "src", "src/base"],
+  "cli/inspect.ts": ["cli", "src", "src/base"],
   "cli/serve.ts": ["api", "cli", "fuse", "src", ...SRC_ROOMS],
   "mod.ts": ["api", "fuse", "src", ...SRC_ROOMS],
 };

@@ -99,6 +99,15 @@ export class Catalog {
     });
   }
 
+  /** Whether SQLite finds its pages in order. */
+  isSound(): boolean {
+    try {
+      return this.#database.prepare("PRAGMA quick_check(1)").get()?.["quick_check"] === "ok";
+    } catch {
+      return false;
+    }
+  }
+
   /** Runs `work` in one transaction. */
   transaction<T>(work: () => T): T {
     return transaction(this.#database, work);

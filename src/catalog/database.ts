@@ -8,6 +8,10 @@ import { VarveError } from "../base/errors.ts";
 import { pause, type Scheduler } from "../base/turns.ts";
 import { type Disk, FileDisk } from "../disk/mod.ts";
 
+/** What to do when an SQLite file of the data folder is gone or damaged. */
+export const REBUILD_HINT =
+  "Stop the appliance and run varve rebuild --data DIR: the segments hold all of it, so do not delete them.";
+
 /** Options of {@linkcode openDatabase}. */
 export interface OpenDatabaseOptions {
   /** Storage. Default: that of the machine. */
@@ -44,8 +48,17 @@ export function openDatabase(place: string, options: OpenDatabaseOptions): Datab
     return database;
   } catch (thrown) {
     database?.close();
-    throw VarveError.from(thrown, `open the catalogue ${place}`);
+    throw describeFailure(thrown, place);
   }
+}
+
+/** What SQLite says of a file that is no database, or is one no more. */
+const DAMAGE = /file is not a database|malformed|unsupported file format/;
+
+function describeFailure(thrown: unknown, place: string): VarveError {
+  const found = VarveError.from(thrown, `open the database ${place}`);
+  if (thrown instanceof VarveError || !DAMAGE.test(found.message)) return found;
+  return new VarveError("damaged", found.message, { cause: thrown, hint: REBUILD_HINT });
 }
 
 function migrate(database: DatabaseSync, place: string, migrations: readonly string[]): void {
@@ -54,7 +67,7 @@ function migrate(database: DatabaseSync, place: string, migrations: readonly str
   if (version > migrations.length) {
     throw new VarveError(
       "unsupported",
-      `open the catalogue ${place}: its schema is version ${version}, this Varve knows ${migrations.length}`,
+      `open the database ${place}: its schema is version ${version}, this Varve knows ${migrations.length}`,
       { hint: "Use the version of Varve that wrote it, or a newer one." },
     );
   }

@@ -54,7 +54,8 @@ export const MAP_MIGRATIONS: readonly string[] = [
   ) STRICT;
 
   -- Finished segments. compacted: written by compaction, so no start ever scans it.
-  -- retired: replaced by compaction, waiting to be deleted.
+  -- retired 1: replaced by compaction, waiting to be deleted.
+  -- retired 2: part of a compaction that is not finished, as an old segment or a new one.
   CREATE TABLE segments (
     segment INTEGER PRIMARY KEY,
     first_seq INTEGER NOT NULL,

@@ -17,6 +17,38 @@ export interface KeptMoment extends PackedMoment {
   readonly untilUs: number;
 }
 
+/**
+ * Which moments exist: those of `kept`, and all from the horizon on. What is dropped never comes back, so two such
+ * statements about one history hold together, in whatever order they were made.
+ */
+export interface Retained {
+  /** The moment from which on every sequence exists. */
+  readonly horizonSeq: number;
+  /** Its time, in microseconds. */
+  readonly horizonUs: number;
+  /** Its kind, one of `MOMENT_KINDS`. */
+  readonly horizonKind: number;
+  /** Single moments below the horizon, ascending. */
+  readonly kept: readonly KeptMoment[];
+}
+
+/** Whether a moment exists by what a statement says. */
+export function isRetained(retained: Retained, seq: number): boolean {
+  return seq >= retained.horizonSeq || retained.kept.some((moment) => moment.seq === seq);
+}
+
+/** What exists when both statements hold. */
+export function intersectRetained(a: Retained, b: Retained): Retained {
+  const [newer, older] = a.horizonSeq >= b.horizonSeq ? [a, b] : [b, a];
+  const inOlder = new Set(older.kept.map((moment) => moment.seq));
+  const kept = newer.kept.filter(({ seq }) => seq >= older.horizonSeq || inOlder.has(seq));
+  return { ...horizonOf(newer), kept };
+}
+
+function horizonOf({ horizonSeq, horizonUs, horizonKind }: Retained): Omit<Retained, "kept"> {
+  return { horizonSeq, horizonUs, horizonKind };
+}
+
 /** Outcome of looking for a moment: the moment itself, or those around it that exist. */
 export type MomentSearch =
   | { readonly found: PackedMoment }
@@ -212,6 +244,20 @@ export class Moments {
       ...momentOf(row),
       untilUs: Number(row["until_us"]),
     }));
+  }
+
+  /** Which moments exist. */
+  retained(): Retained {
+    const row = this.#map.statement(
+      "SELECT first_seq AS seq, first_us AS time_us, packed FROM moments ORDER BY first_seq LIMIT 1",
+    ).get();
+    const first = row === undefined ? undefined : endOfRow(row, (moments) => moments[0]);
+    return {
+      horizonSeq: first?.seq ?? 0,
+      horizonUs: first?.timeUs ?? 0,
+      horizonKind: first?.kind ?? 0,
+      kept: this.kept(),
+    };
   }
 
   /**

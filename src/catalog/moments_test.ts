@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { type KeptMoment, Moments } from "./moments.ts";
+import { intersectRetained, isRetained, type KeptMoment, Moments, type Retained } from "./moments.ts";
 import { MOMENT_KINDS, type PackedMoment } from "./packing.ts";
 import { RecoveryMap } from "./recovery_map.ts";
 
@@ -129,4 +129,23 @@ Deno.test("Moments.thin() below the present horizon drops only what is older: a 
     assert.deepEqual(moments.atSeq(20), { found: at(20) });
     assert.deepEqual(moments.atTime(at(31).timeUs), { found: undefined, older: at(30), newer: at(50) });
   });
+});
+
+Deno.test("intersectRetained() holds what both statements hold, in either order", () => {
+  const random = (seed: number) => () => (seed = seed * 1103515245 + 12345 & 0x7fffffff) / 0x7fffffff;
+  for (let seed = 1; seed < 50; seed++) {
+    const next = random(seed);
+    const statement = (): Retained => {
+      const horizonSeq = Math.floor(next() * 20);
+      const kept = Array.from({ length: horizonSeq }, (_, seq) => seq).filter(() => next() < 0.5)
+        .map((seq) => ({ seq, timeUs: seq, untilUs: seq + 1, kind: 1 }));
+      return { horizonSeq, horizonUs: horizonSeq, horizonKind: 1, kept };
+    };
+    const [a, b] = [statement(), statement()];
+    const both = intersectRetained(a, b);
+    assert.deepEqual(intersectRetained(b, a).kept, both.kept);
+    for (let seq = 0; seq < 25; seq++) {
+      assert.equal(isRetained(both, seq), isRetained(a, seq) && isRetained(b, seq), `seed ${seed}, ${seq}`);
+    }
+  }
 });

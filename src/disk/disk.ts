@@ -94,4 +94,11 @@ export interface Disk {
   lock(path: string): DiskLock | undefined;
   /** Opens an SQLite database, made when missing unless `readOnly`. SQLite does its own reading, writing and syncing. */
   openDatabase(path: string, options?: { readonly readOnly?: boolean }): DatabaseSync;
+  /** Takes a closed database away with the files that belong to it; no error when there is none. */
+  removeDatabase(path: string): void;
+  /**
+   * Makes a closed database durable and gives it another name, with the files that belong to it, over whatever has that
+   * name; durable when it resolves. No error when there is none.
+   */
+  renameDatabase(source: string, target: string): Promise<void>;
 }

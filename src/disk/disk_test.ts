@@ -393,3 +393,27 @@ Deno.test("FileDisk tells a reservation that fails for another reason than space
     Deno.removeSync(directory, { recursive: true });
   }
 });
+onEveryDisk(
+  "renames a database with its log over another one, and takes one away",
+  async (disk, directory) => {
+    const [a, b] = [path.join(directory, "a.sqlite"), path.join(directory, "b.sqlite")];
+    const kept = disk.openDatabase(b);
+    kept.exec("PRAGMA journal_mode = WAL; CREATE TABLE old (x); INSERT INTO old VALUES (1)");
+    const copied = Deno.readFileSync(`${b}-wal`);
+    kept.close();
+    const made = disk.openDatabase(a);
+    made.exec("PRAGMA journal_mode = WAL; CREATE TABLE new (x); INSERT INTO new VALUES (7)");
+    made.close();
+    // As after a crash: a log that is not the new database's.
+    Deno.writeFileSync(`${b}-wal`, copied);
+    await disk.renameDatabase(a, b);
+    const found = disk.openDatabase(b);
+    assert.equal(found.prepare("SELECT x FROM new").get()?.["x"], 7);
+    found.close();
+    assert.deepEqual([...Deno.readDirSync(directory)].map(({ name }) => name), ["b.sqlite"]);
+    await disk.renameDatabase(a, b + ".none");
+    disk.removeDatabase(b);
+    disk.removeDatabase(b);
+    assert.deepEqual([...Deno.readDirSync(directory)], []);
+  },
+);

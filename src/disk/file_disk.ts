@@ -10,6 +10,9 @@ import { VarveError } from "../base/errors.ts";
 import type { Disk, DiskFile, DiskLock, DiskOpenOptions, DiskSpace, DiskStat } from "./disk.ts";
 import { endOf, punchHole, reserveSpace, seekKind } from "./libc.ts";
 
+/** Endings of the files that SQLite keeps beside a database. */
+const DATABASE_COMPANIONS = ["-wal", "-shm"];
+
 const ZEROES = new Uint8Array(1 << 20);
 
 function attempt<T>(tried: string, work: () => T): T {
@@ -198,6 +201,31 @@ export class FileDisk implements Disk {
 
   openDatabase(place: string, options: { readOnly?: boolean } = {}): DatabaseSync {
     return new DatabaseSync(place, { readOnly: options.readOnly ?? false });
+  }
+
+  removeDatabase(place: string): void {
+    for (const suffix of DATABASE_COMPANIONS) this.remove(place + suffix);
+    this.remove(place);
+  }
+
+  /**
+   * Companions first: a log that was left under the name would be taken for that of the database that comes next.
+   */
+  async renameDatabase(source: string, target: string): Promise<void> {
+    this.removeDatabase(target);
+    if (this.stat(source) === undefined) return this.removeDatabase(source);
+    const file = this.open(source, { mode: "write" });
+    try {
+      await file.sync();
+    } finally {
+      file.close();
+    }
+    for (const suffix of DATABASE_COMPANIONS) {
+      if (this.stat(source + suffix) !== undefined) this.rename(source + suffix, target + suffix);
+    }
+    this.rename(source, target);
+    await this.syncDirectory(path.dirname(source));
+    if (path.dirname(target) !== path.dirname(source)) await this.syncDirectory(path.dirname(target));
   }
 
   async syncDirectory(place: string): Promise<void> {

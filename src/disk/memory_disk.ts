@@ -7,6 +7,7 @@ import path from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { VarveError } from "../base/errors.ts";
 import type { Disk, DiskFile, DiskLock, DiskOpenOptions, DiskSpace, DiskStat } from "./disk.ts";
+import { FileDisk } from "./file_disk.ts";
 
 interface Contents {
   live: Uint8Array;
@@ -234,6 +235,14 @@ export class MemoryDisk implements Disk {
   /** Databases alone lie on the machine's own disk, at the same path. */
   openDatabase(place: string, options: { readOnly?: boolean } = {}): DatabaseSync {
     return new DatabaseSync(place, { readOnly: options.readOnly ?? false });
+  }
+
+  removeDatabase(place: string): void {
+    new FileDisk().removeDatabase(place);
+  }
+
+  renameDatabase(source: string, target: string): Promise<void> {
+    return new FileDisk().renameDatabase(source, target);
   }
 
   syncDirectory(directory: string): Promise<void> {

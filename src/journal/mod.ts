@@ -21,4 +21,11 @@ export {
   type RecordPlace,
   type SealedSegment,
 } from "./journal_writer.ts";
-export { type BlockRun, type ScannedRecord, type ScanResult, SegmentReader } from "./segment_reader.ts";
+export {
+  type BlockRun,
+  isBodyWhole,
+  type ScannedRecord,
+  type ScanResult,
+  SegmentReader,
+} from "./segment_reader.ts";
+export { damagedAsZeroes, readText, type SegmentBytes, walkSegment, type WalkStep } from "./segment_walk.ts";

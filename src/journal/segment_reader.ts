@@ -26,6 +26,7 @@ import {
   segmentFileName,
   type SegmentHeader,
 } from "./format.ts";
+import { damagedAsZeroes, type SegmentBytes } from "./segment_walk.ts";
 
 /** A run of blocks inside one record. */
 export interface BlockRun {
@@ -211,6 +212,14 @@ export class SegmentReader {
     return this.#open(segment);
   }
 
+  /** The bytes of a segment, whichever files are open meanwhile; those that cannot be read right are zeroes. */
+  bytesOf(segment: number): SegmentBytes {
+    return damagedAsZeroes({
+      read: (offset, target) => this.#open(segment).read(offset, target),
+      sizeBytes: () => this.#open(segment).sizeBytes(),
+    });
+  }
+
   /** The header of a segment, or `undefined` when it is torn. */
   header(segment: number): SegmentHeader | undefined {
     const bytes = new Uint8Array(SEGMENT_HEADER_BYTES);
@@ -308,7 +317,8 @@ function holds(extent: BlockExtent, run: BlockRun): boolean {
     extent.payloadBlock + from === run.payloadBlock;
 }
 
-function isBodyWhole(record: RecordHeader, body: Uint8Array): boolean {
+/** Whether every checksum of a record's body holds. */
+export function isBodyWhole(record: RecordHeader, body: Uint8Array): boolean {
   if (isText(record.kind)) return crc32(body) === record.bodyChecksum;
   const blocks = record.payloadBytes / BLOCK_BYTES;
   const tableBytes = blocks * CHECKSUM_BYTES;

@@ -61,9 +61,9 @@ export class TestVolume implements AsyncDisposable {
   readonly marks: MarkRow[] = [];
   /** Keeps watch over the space of the next opening. */
   guard: ((primaryPath: string) => SpaceGuard) | undefined;
-  readonly row: VolumeRow;
   /** Rate at which an adopted disk is copied; set before it is opened. */
   baselineBytesPerSecond: number = 2 ** 40;
+  row: VolumeRow;
   readonly directory: string;
   readonly #segmentBytes: number;
   #volume: Volume | undefined;

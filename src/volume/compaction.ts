@@ -1,10 +1,13 @@
 /**
  * Writes the living records of condemned segments to new ones.
  *
- * A new segment is written under a temporary name, synced, read back, renamed, and only then listed in the map; what a
- * crash leaves behind is removed at the next start. Records keep their sequence, time and client. A write of which only
- * some blocks live becomes a record for each run of them, flagged as partial; trims and zeroes stay whole. Segments are
- * walked from end to end at the same time, so that only living runs are held in memory, however many records there are.
+ * A new segment is written under a temporary name, synced, renamed and read back; when all are there they are listed in
+ * the map in one transaction, and only then is anything pointed at them. What a crash or an abort leaves behind before
+ * that is removed: a compaction of which only some segments were published must never pass for a finished one. When a
+ * segment turns out to be damaged, what was made is given up and made again without it: a segment that stays must never
+ * be named as replaced. Records keep their sequence, time and client. A write of which only some blocks live becomes a
+ * record for each run of them, flagged as partial; trims and zeroes stay whole. Segments are walked from end to end at
+ * the same time, so that only living runs are held in memory, however many records there are.
  *
  * @module
  */
@@ -82,12 +85,22 @@ export interface CompactionOrder {
   readonly signal: AbortSignal;
 }
 
-/** What came of it. */
-export interface CompactionOutcome {
-  /** Where the runs are now. */
+/** What came of carrying records over. */
+interface Carrying {
+  /** Where runs have gone. */
   readonly relocations: Relocations;
-  /** Segments that must stay: not all of them could be carried over. */
+  /** Segments of which a part cannot be proved right. */
   readonly damaged: Set<number>;
+}
+
+/** What came of a compaction. */
+export interface CompactionOutcome {
+  /** Where runs have gone. */
+  readonly relocations: Relocations;
+  /** Segments of which a part cannot be proved right: nothing of them was carried over. */
+  readonly damaged: ReadonlySet<number>;
+  /** Numbers of the new segments. */
+  readonly made: readonly number[];
 }
 
 /** A record to carry over: a run of blocks, or a hole. */
@@ -104,10 +117,31 @@ export async function compactSegments(
   disk: Disk,
   order: CompactionOrder,
 ): Promise<CompactionOutcome> {
-  const outcome: CompactionOutcome = { relocations: new Map(), damaged: new Set() };
+  const damaged = new Set<number>();
+  for (;;) {
+    const segments = order.segments.filter((segment) => !damaged.has(segment));
+    const found = { relocations: new Map(), damaged: new Set<number>() } satisfies Carrying;
+    const published = await writeSegments(volume, disk, { ...order, segments }, found);
+    if (found.damaged.size === 0) {
+      await listSegments(volume, segments, published);
+      return { relocations: found.relocations, damaged, made: published.map((made) => made.number) };
+    }
+    for (const made of published) made.abandon();
+    for (const segment of found.damaged) damaged.add(segment);
+  }
+}
+
+/** Writes and publishes new segments; abandons them when it throws. */
+async function writeSegments(
+  volume: Volume,
+  disk: Disk,
+  order: CompactionOrder,
+  outcome: Carrying,
+): Promise<CompactedSegment[]> {
   const records = inOrder(
     order.segments.map((segment) => carriedOf(volume, segment, order.living.get(segment) ?? [], outcome)),
   );
+  const published: CompactedSegment[] = [];
   let writer: CompactedSegment | undefined;
   try {
     let sliceFrom = volume.scheduler.ticksMs();
@@ -123,6 +157,7 @@ export async function compactSegments(
       }
       if (writer !== undefined && writer.bytes >= SEGMENT_BYTES) {
         await writer.publish();
+        published.push(writer);
         writer = undefined;
       }
       if (volume.scheduler.ticksMs() - sliceFrom >= SLICE_MS) {
@@ -130,19 +165,40 @@ export async function compactSegments(
         sliceFrom = volume.scheduler.ticksMs();
       }
     }
-    await writer?.publish();
+    if (writer !== undefined) {
+      await writer.publish();
+      published.push(writer);
+    }
   } catch (thrown) {
-    writer?.abandon();
+    for (const made of [...published, ...(writer === undefined ? [] : [writer])]) made.abandon();
     throw thrown;
   }
-  return outcome;
+  return published;
+}
+
+/** Lists new segments, and marks them and the old ones as parts of a compaction that is not finished. */
+async function listSegments(
+  volume: Volume,
+  replaced: readonly number[],
+  published: readonly CompactedSegment[],
+): Promise<void> {
+  await volume.exclusively(() => {
+    volume.map.transaction(() => {
+      for (const made of published) made.list();
+      const waits = volume.map.statement(
+        "UPDATE segments SET retired = 2 WHERE segment = ? AND retired = 0",
+      );
+      for (const segment of replaced) waits.run(segment);
+    });
+    return Promise.resolve();
+  });
 }
 
 function carryOver(
   writer: CompactedSegment,
   record: Carried,
   order: CompactionOrder,
-  { relocations, damaged }: CompactionOutcome,
+  { relocations, damaged }: Carrying,
 ): void {
   try {
     const place = writer.carry(record);
@@ -165,7 +221,7 @@ function* carriedOf(
   volume: Volume,
   segment: number,
   runs: LivingRun[],
-  { damaged }: CompactionOutcome,
+  { damaged }: Carrying,
 ): Generator<Carried | undefined> {
   runs.sort((a, b) => a.recordOffset - b.recordOffset || a.payloadBlock - b.payloadBlock);
   let next = 0;
@@ -250,7 +306,13 @@ class CompactedSegment {
       createdUs,
     }));
     const text = new TextEncoder().encode(
-      JSON.stringify({ type: "compaction", replaces } satisfies JournalText),
+      JSON.stringify(
+        {
+          type: "compaction",
+          replaces,
+          retained: volume.moments.retained(),
+        } satisfies JournalText,
+      ),
     );
     const head = new Uint8Array(RECORD_HEADER_BYTES);
     encodeRecordHeader(
@@ -271,6 +333,10 @@ class CompactedSegment {
       0,
     );
     this.#append(head, text);
+  }
+
+  get number(): number {
+    return this.#number;
   }
 
   get bytes(): number {
@@ -326,27 +392,20 @@ class CompactedSegment {
     return place;
   }
 
-  /** Makes the segment durable, proves it by reading it back, gives it its name and lists it in the map. */
+  /** Makes the segment durable, proves it by reading it back and gives it its name. */
   async publish(): Promise<void> {
-    const { map, directory } = this.#volume;
     await this.#file.sync();
     this.#close();
     this.#disk.rename(`${this.#place}.tmp`, this.#place);
     await this.#proveWhole();
-    await this.#disk.syncDirectory(path.join(directory, VOLUME_FILES.segments));
-    await this.#volume.exclusively(() => {
-      map.transaction(() =>
-        map.statement(
-          "INSERT INTO segments (segment, first_seq, last_seq, bytes, compacted) VALUES (?, ?, ?, ?, 1)",
-        ).run(
-          this.#number,
-          this.#firstSeq,
-          this.#lastSeq,
-          this.#bytes,
-        )
-      );
-      return Promise.resolve();
-    });
+    await this.#disk.syncDirectory(path.join(this.#volume.directory, VOLUME_FILES.segments));
+  }
+
+  /** Lists it in the map as part of a compaction that is not finished. To be called within a transaction. */
+  list(): void {
+    this.#volume.map.statement(
+      "INSERT INTO segments (segment, first_seq, last_seq, bytes, compacted, retired) VALUES (?, ?, ?, ?, 1, 2)",
+    ).run(this.#number, this.#firstSeq, this.#lastSeq, this.#bytes);
   }
 
   async #proveWhole(): Promise<void> {
@@ -377,7 +436,7 @@ class CompactedSegment {
     this.#open = false;
   }
 
-  /** Gives up a segment that is not listed. */
+  /** Gives it up before it is listed, whether it is published or not. */
   abandon(): void {
     this.#close();
     this.#volume.segments.forget(this.#number);

@@ -37,6 +37,7 @@ import {
   RECORD_FUA,
   RECORD_HEAD,
   RECORD_TAIL,
+  SEGMENT_HEADER_BYTES,
   type SegmentReader,
 } from "../journal/mod.ts";
 import type { BaselineLedger } from "../catalog/baseline_ledger.ts";
@@ -81,6 +82,10 @@ export interface LiveVolumeParts extends GapParts {
   readonly space?: SpaceGuard;
   /** Told of failures in the background; the next call by a host meets them too. */
   readonly onFailure: (error: VarveError) => void;
+  /** Told of every text in the journal as it is appended. */
+  readonly onText: (text: string, record: { seq: number; timeUs: number }) => void;
+  /** A text to end the last segment with when the volume is closed. */
+  readonly lastText: () => string | undefined;
 }
 
 type CommandKind = "write" | "trim" | "zero" | "flush" | "mark";
@@ -466,23 +471,29 @@ export class LiveVolume implements BlockDevice {
     this.#gap.checkMark();
     this.#capture("mark", 0, 0, 0, 0, {}, [new TextEncoder().encode(text)]);
     const moment = { seq: this.lastSeq, timeUs: this.#lastTimeUs };
+    this.#parts.onText(text, moment);
     await this.#makeDurable("journal");
     return moment;
   }
 
   /** Keeps a description in the journal that takes no sequence of its own; resolves when it is durable. */
   async describe(text: string): Promise<void> {
+    this.#appendText(text);
+    await this.#makeDurable("journal");
+  }
+
+  #appendText(text: string): void {
+    const moment = { seq: this.lastSeq, timeUs: this.#lastTimeUs };
     this.#parts.journal.append({
       kind: "meta",
       flags: 0,
-      seq: this.lastSeq,
-      timeUs: this.#lastTimeUs,
+      ...moment,
       offset: 0,
       length: 0,
       firstBlock: 0,
       client: 0,
     }, new TextEncoder().encode(text));
-    await this.#makeDurable("journal");
+    this.#parts.onText(text, moment);
   }
 
   /**
@@ -544,6 +555,13 @@ export class LiveVolume implements BlockDevice {
     return length === 0 ? [] : [{ offset, length, kind: "data" }];
   }
 
+  /** Says what is durable now, so that a rebuild leaves nothing to be proved again. No segment is begun for it. */
+  #appendLastText(): void {
+    if (this.#parts.journal.position.offset === SEGMENT_HEADER_BYTES) return;
+    const text = this.#parts.lastText();
+    if (text !== undefined) this.#appendText(text);
+  }
+
   /** Makes everything durable, indexes it and closes the parts. Safe to call after a failure. */
   async close(): Promise<void> {
     if (this.#closed) return;
@@ -555,6 +573,7 @@ export class LiveVolume implements BlockDevice {
       await this.#gap.close();
       await this.#makeDurable("primary");
       await this.indexer.upTo(this.lastSeq);
+      this.#appendLastText();
       await journal.close();
       await this.indexer.queue.run(() => {
         map.transaction(() => {

@@ -6,16 +6,20 @@
  *
  * The order of steps, and what breaks if two are swapped:
  * 1. The journal is told which moments remain, durably; then the map's moments are thinned. From here on nobody can ask
- *    for what is about to go. Were it later, somebody could be reading a moment whose bytes disappear.
+ *    for what is about to go. Were it later, somebody could be reading a moment whose bytes disappear. The primary is
+ *    durable before that, so that the horizon never lies behind what the next start looks at.
  * 2. Region by region, in one transaction each, dead versions leave the map. Nobody can name a moment that sees them.
  * 3. Mostly-dead segments are dealt with in groups, so that memory, and the space that old and new take together, stay
- *    bounded. Living blocks of a group are written to new segments, synced, renamed into place, and listed.
+ *    bounded. Living blocks of a group are written to new segments, synced, renamed into place, and listed. Old and new
+ *    ones are marked as parts of a compaction that is not finished (`retired` 2): when it is interrupted, all of them are
+ *    one group of the next prune, so that no segment of a half-finished one is ever dropped alone.
  * 4. Row by row of the map, living versions of the group point to their new place. Old and new segments both exist, so
  *    every row is right before and after.
- * 5. Old segments of the group are marked as retired, that is made durable, and only then are they deleted. Were they
+ * 5. The journal is told everything about the volume again, durably: the segments that go may hold the newest texts.
+ * 6. Old segments of the group are marked as retired, that is made durable, and only then are they deleted. Were they
  *    deleted first, a power cut could bring back a map that points at them.
  * A crash in between loses nothing: dead versions that are left are found by the next prune. A segment of which a part
- * cannot be proved right is kept beside what could be carried over: its damaged blocks stay errors, and nothing else goes.
+ * cannot be proved right stays whole: its damaged blocks stay errors, and nothing else goes.
  *
  * @module
  */
@@ -99,12 +103,12 @@ export async function planPrune(volume: Volume, options: PruneOptions): Promise<
   let bytesFreed = 0;
   // What the next start would scan stays as it is.
   const rows = volume.map.statement(
-    "SELECT segment, bytes, coalesce(stored_bytes, bytes) AS stored FROM segments WHERE last_seq <= ? AND retired = 0 AND (compacted = 1 OR segment < ?)",
+    "SELECT segment, bytes, coalesce(stored_bytes, bytes) AS stored, retired FROM segments WHERE retired = 2 OR (last_seq <= ? AND retired = 0 AND (compacted = 1 OR segment < ?))",
   ).all(outcome.base.seq, volume.map.getState("scan_segment", 1));
   for (const row of rows) {
     const bytes = Number(row["bytes"]);
     const living = liveBytes.get(Number(row["segment"])) ?? 0;
-    if (living >= bytes * LIVE_SHARE_MIN) continue;
+    if (living >= bytes * LIVE_SHARE_MIN && Number(row["retired"]) === 0) continue;
     segments.push(Number(row["segment"]));
     // What is left of a compressed segment is compressed again.
     bytesFreed += Math.round(Number(row["stored"]) * (1 - living / bytes));
@@ -158,21 +162,32 @@ export async function prune(
 ): Promise<void> {
   const { outcome, keptSeqs } = plan;
   const { map } = volume;
-  if (outcome.momentsLost > 0) {
+  // A segment that goes takes the records of its moments along: they are told in the journal as single ones.
+  if (outcome.momentsLost > 0 || plan.segments.length > 0) {
+    await volume.live.sync();
     await volume.live.describe(JSON.stringify(
-      { type: "thinned", horizonSeq: outcome.base.seq, kept: outcome.kept } satisfies JournalText,
+      {
+        type: "thinned",
+        horizonSeq: outcome.base.seq,
+        horizonUs: outcome.base.timeUs,
+        horizonKind: outcome.base.kind,
+        kept: outcome.kept,
+      } satisfies JournalText,
     ));
     await volume.exclusively(() => {
       map.transaction(() => volume.moments.thin(outcome.base.seq, outcome.kept));
       return Promise.resolve();
     });
   }
-  for (const segment of plan.segments) volume.condemned.add(segment);
+  const unfinished = unfinishedSegments(volume);
+  const isFinishing = plan.segments.some((segment) => unfinished.has(segment));
+  const condemned = isFinishing ? [...new Set([...unfinished, ...plan.segments])] : plan.segments;
+  for (const segment of condemned) volume.condemned.add(segment);
   try {
     const living = await dropDead(volume, keptSeqs, options.signal);
     const totalBytes = [...living.values()].reduce((sum, bytes) => sum + bytes, 0);
     let doneBytes = 0;
-    for (const group of groupSegments(plan.segments, living)) {
+    for (const group of groupSegments(condemned, unfinished, living)) {
       await rewriteGroup(volume, disk, group, {
         baseSeq: outcome.base.seq,
         signal: options.signal,
@@ -183,6 +198,12 @@ export async function prune(
   } finally {
     volume.condemned.clear();
   }
+}
+
+/** Old and new segments of compactions that were interrupted. */
+function unfinishedSegments(volume: Volume): Set<number> {
+  const rows = volume.map.statement("SELECT segment FROM segments WHERE retired = 2").all();
+  return new Set(rows.map((row) => Number(row["segment"])));
 }
 
 /** Takes dead versions from the map; resolves with the living bytes of each condemned segment that has any. */
@@ -204,11 +225,18 @@ async function dropDead(
   return livingBytes;
 }
 
-/** Divides segments into groups, those without living bytes first, for they give space back at once. */
+/**
+ * Divides segments into groups, those without living bytes first, for they give space back at once. The parts of a
+ * compaction that was not finished are one group, whatever its size.
+ */
 function* groupSegments(
-  segments: readonly number[],
+  condemned: readonly number[],
+  unfinished: ReadonlySet<number>,
   livingBytes: ReadonlyMap<number, number>,
 ): Generator<number[]> {
+  const together = condemned.filter((segment) => unfinished.has(segment));
+  if (together.length > 0) yield together;
+  const segments = condemned.filter((segment) => !unfinished.has(segment));
   let group: number[] = [];
   let groupBytes = 0;
   const dead = segments.filter((segment) => !livingBytes.has(segment));
@@ -226,7 +254,7 @@ function* groupSegments(
   if (group.length > 0) yield group;
 }
 
-/** Takes steps 3 to 5 of the module's comment for one group. */
+/** Takes steps 3 to 6 of the module's comment for one group. */
 async function rewriteGroup(
   volume: Volume,
   disk: Disk,
@@ -236,7 +264,7 @@ async function rewriteGroup(
   const { living, regions } = options.hasLiving
     ? await inTurns(collectLiving(volume, new Set(group), options), volume.scheduler)
     : { living: new Map<number, LivingRun[]>(), regions: [] };
-  const { relocations, damaged } = await compactSegments(volume, disk, {
+  const { relocations, damaged, made } = await compactSegments(volume, disk, {
     ...options,
     segments: group,
     living,
@@ -253,7 +281,7 @@ async function rewriteGroup(
     options.signal.throwIfAborted();
     await volume.exclusively(() => relocateRegion(volume, region, options.baseSeq, move));
   }
-  await deleteSegments(volume, disk, [...doomed], options.signal);
+  await deleteSegments(volume, disk, { doomed: [...doomed], staying: [...made, ...damaged] }, options.signal);
 }
 
 async function relocateRegion(
@@ -304,20 +332,22 @@ function* collectLiving(
 async function deleteSegments(
   volume: Volume,
   disk: Disk,
-  segments: readonly number[],
+  segments: { readonly doomed: readonly number[]; readonly staying: readonly number[] },
   signal: AbortSignal,
 ): Promise<void> {
   const { map } = volume;
+  const { doomed, staying } = segments;
+  if (doomed.length > 0) await volume.live.describe(volume.describeText());
   await volume.exclusively(async () => {
     map.transaction(() => {
-      for (const segment of segments) {
-        map.statement("UPDATE segments SET retired = 1 WHERE segment = ?").run(segment);
-      }
+      const retire = map.statement("UPDATE segments SET retired = ? WHERE segment = ?");
+      for (const segment of staying) retire.run(0, segment);
+      for (const segment of doomed) retire.run(1, segment);
     });
     await foldLog(map.database, { scheduler: volume.scheduler, signal });
     const directory = path.join(volume.directory, VOLUME_FILES.segments);
     volume.forgetRegions();
-    for (const segment of segments) {
+    for (const segment of doomed) {
       volume.segments.forget(segment);
       disk.remove(path.join(directory, segmentFileName(segment)));
     }

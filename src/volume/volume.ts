@@ -11,7 +11,8 @@ import { type Scheduler, systemScheduler } from "../base/turns.ts";
 import type { MarkRow, VolumeRow } from "../catalog/catalog.ts";
 import { BaselineLedger } from "../catalog/baseline_ledger.ts";
 import { type Gap, Gaps } from "../catalog/gaps.ts";
-import { type KeptMoment, Moments } from "../catalog/moments.ts";
+import { REBUILD_HINT } from "../catalog/database.ts";
+import { intersectRetained, Moments, type Retained } from "../catalog/moments.ts";
 import { MOMENT_KINDS } from "../catalog/packing.ts";
 import { RecoveryMap } from "../catalog/recovery_map.ts";
 import type { Disk, SpaceGuard } from "../disk/mod.ts";
@@ -20,6 +21,7 @@ import { VOLUME_FILES } from "../timeline/past.ts";
 import { RegionCache, View } from "../timeline/view.ts";
 import { BASELINE_BYTES_PER_SECOND, scanBaseline } from "./baseline.ts";
 import { type GapEndText, gapsOfText, type GapText, textOfGap } from "./gap_texts.ts";
+import { JournalState } from "./journal_state.ts";
 import { LiveVolume } from "./live_volume.ts";
 import { Primary } from "./primary.ts";
 import { type RecoveredJournal, recoverVolume } from "./recovery.ts";
@@ -36,13 +38,25 @@ export type JournalText =
   | { type: "mark-changed"; name: string; pinned: boolean; note?: string }
   | { type: "mark-deleted"; name: string }
   | { type: "policy"; policy: unknown }
-  | { type: "thinned"; horizonSeq: number; kept: KeptMoment[] }
-  | { type: "compaction"; replaces: number[] }
+  | { type: "thinned" } & Retained
+  | { type: "compaction"; replaces: number[]; retained: Retained }
   | { type: "baseline-begun" }
   | { type: "baseline-complete" }
   | GapText
   | GapEndText
-  | { type: "volume"; volume: VolumeRow; marks: MarkRow[]; gaps?: (GapText | GapEndText)[] };
+  | { type: "volume-deleted" }
+  | {
+    type: "volume";
+    volume: VolumeRow;
+    marks: MarkRow[];
+    retained: Retained;
+    baselineComplete: boolean;
+    gaps: (GapText | GapEndText)[];
+    /** Up to here the primary was durable when this was written. */
+    durableSeq: number;
+    /** Only where the volume has been deleted. */
+    deleted?: boolean;
+  };
 
 /** What a volume needs from around it. */
 export interface VolumeSurroundings {
@@ -134,6 +148,7 @@ export class Volume {
   readonly #space: SpaceGuard | undefined;
   readonly #surroundings: VolumeSurroundings;
   readonly #stop = new AbortController();
+  readonly #state: JournalState;
   readonly #live: LiveVolume | undefined;
   readonly #baselineBytesPerSecond: number;
   /** Coverage of an adopted disk until all of it is copied. */
@@ -153,6 +168,7 @@ export class Volume {
       failure: VarveError | undefined;
       ledger: BaselineLedger | undefined;
       space: SpaceGuard | undefined;
+      state: JournalState;
     },
   ) {
     this.id = row.id;
@@ -170,6 +186,7 @@ export class Volume {
     this.#createdUs = row.createdUs;
     this.scheduler = parts.surroundings.scheduler ?? systemScheduler;
     this.#surroundings = parts.surroundings;
+    this.#state = parts.state;
     this.#baselineBytesPerSecond = parts.surroundings.baselineBytesPerSecond ?? BASELINE_BYTES_PER_SECOND;
     this.#ledger = parts.ledger;
     this.#space = parts.space;
@@ -192,8 +209,7 @@ export class Volume {
           "damaged",
           `open the recovery map in ${directory}: it is missing or was never finished`,
           {
-            hint:
-              "Bring map.sqlite back from a copy. The segments beside it hold the whole history: do not delete them.",
+            hint: REBUILD_HINT,
           },
         );
       }
@@ -207,6 +223,7 @@ export class Volume {
       } catch (thrown) {
         failure = VarveError.from(thrown, "open the primary");
       }
+      let thinned: Retained | undefined;
       const recovered = await recoverVolume({
         directory: segmentsDirectory,
         volumeId: row.id,
@@ -220,9 +237,22 @@ export class Volume {
         onText: (record) => {
           const text = JSON.parse(record.text ?? "null") as JournalText;
           for (const gap of gapsOfText(text)) gaps.note(gap);
+          if (text.type === "thinned") {
+            thinned = thinned === undefined ? text : intersectRetained(thinned, text);
+          }
           if (text.type !== "volume") surroundings.onText(text, record);
         },
       });
+      if (thinned !== undefined) finishThinning(map, thinned);
+      const state = new JournalState({
+        type: "volume",
+        ...surroundings.describe(),
+        retained: new Moments(map).retained(),
+        baselineComplete: map.getState("baseline_bytes", 0) >= row.sizeBytes,
+        gaps: gaps.list.map(textOfGap),
+        durableSeq: recovered.lastSeq,
+      });
+      let opened: Volume | undefined;
       const space = surroundings.guard?.(row.primaryPath);
       const journal = primary === undefined ? undefined : new JournalWriter(disk, {
         ...(space === undefined ? {} : { space }),
@@ -233,16 +263,9 @@ export class Volume {
         lastBaseline: recovered.lastBaseline,
         segmentBytes: surroundings.segmentBytes ?? SEGMENT_BYTES,
         clock,
-        describe: () =>
-          JSON.stringify(
-            {
-              type: "volume",
-              ...surroundings.describe(),
-              gaps: gaps.list.map(textOfGap),
-            } satisfies JournalText,
-          ),
+        describe: () => opened?.describeText() ?? "",
       });
-      return new Volume(row, {
+      return opened = new Volume(row, {
         surroundings,
         map,
         gaps,
@@ -253,6 +276,7 @@ export class Volume {
         failure,
         ledger,
         space,
+        state,
       });
     } catch (thrown) {
       segments.close();
@@ -281,7 +305,53 @@ export class Volume {
       onGap: onGap ?? (() => {}),
       onFailure,
       view: (seq) => this.view(seq),
+      onText: (text, record) => this.#state.take(JSON.parse(text) as JournalText, record),
+      lastText: () => this.#state.deleted ? undefined : this.describeText(),
     });
+  }
+
+  /** The text that says everything about the volume; it opens every segment. */
+  describeText(): string {
+    return JSON.stringify(this.#state.text({
+      volume: this.#surroundings.describe().volume,
+      durableSeq: this.durableSeq,
+      baselineComplete: this.baselineComplete,
+      gaps: this.gaps.list.map(textOfGap),
+    }));
+  }
+
+  /**
+   * Says in the journal, durably, that the volume was deleted, so that a rebuild does not bring it back. A volume whose
+   * primary is gone gets a segment for it.
+   */
+  async describeDeletion(): Promise<void> {
+    const text = JSON.stringify({ type: "volume-deleted" } satisfies JournalText);
+    if (this.#live !== undefined) return await this.#live.describe(text);
+    const journal = this.journal ?? new JournalWriter(this.#surroundings.disk, {
+      directory: path.join(this.directory, VOLUME_FILES.segments),
+      volumeId: this.id,
+      nextSegment: this.recovered.nextSegment,
+      lastSeq: this.recovered.lastSeq,
+      lastBaseline: this.recovered.lastBaseline,
+      segmentBytes: SEGMENT_BYTES,
+      clock: this.#surroundings.clock,
+      describe: () => this.describeText(),
+    });
+    journal.append(
+      {
+        kind: "meta",
+        flags: 0,
+        seq: this.recovered.lastSeq,
+        timeUs: this.lastTimeUs,
+        offset: 0,
+        length: 0,
+        firstBlock: 0,
+        client: 0,
+      },
+      new TextEncoder().encode(text),
+    );
+    await journal.sync();
+    if (journal !== this.journal) await journal.close();
   }
 
   /** Whether history holds a copy of everything that an adopted primary held. */
@@ -460,6 +530,13 @@ export class Volume {
       this.map.close();
     }
   }
+}
+
+/** Thins what a crash kept from being thinned after the journal had been told. */
+function finishThinning(map: RecoveryMap, thinned: Retained): void {
+  const moments = new Moments(map);
+  const { horizonSeq, kept } = intersectRetained(moments.retained(), thinned);
+  map.transaction(() => moments.thin(horizonSeq, kept));
 }
 
 function openPrimary(row: VolumeRow, disk: Disk): Primary {

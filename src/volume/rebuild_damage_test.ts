@@ -75,10 +75,10 @@ Deno.test("a prune that was aborted while blocks moved is done again as a whole,
     await test.open();
     const stop = new AbortController();
     const { map } = test.volume;
-    const relocateRegion = map.relocateRegion.bind(map);
-    map.relocateRegion = (...args) => {
+    const { relocateRegion } = map;
+    map.relocateRegion = function* () {
       stop.abort();
-      return relocateRegion(...args);
+      yield stop.signal.throwIfAborted();
     };
     const aborted = runPrune(test, "4h", [{ every: "3h", for: "200h" }], {
       onProgress: () => {},
@@ -93,7 +93,7 @@ Deno.test("a prune that was aborted while blocks moved is done again as a whole,
     }
     const before = tell(test);
     const unfinished = test.volume.map.statement("SELECT segment FROM segments WHERE retired = 2").all();
-    assert(unfinished.length > 3);
+    assert(unfinished.length > 1, `${unfinished.length} segments are left unfinished`);
     if (between === "a power cut") await test.cutPower();
     else if (between !== "nothing") await test.close();
     if (between === "a rebuild") assert.deepEqual((await rebuild(test)).damage, []);

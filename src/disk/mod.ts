@@ -3,6 +3,7 @@
  *
  * @module
  */
+export { makeDurableDirectory } from "./directories.ts";
 export type { Disk, DiskFile, DiskLock, DiskOpenOptions, DiskSpace, DiskStat } from "./disk.ts";
 export { FileDisk } from "./file_disk.ts";
 export { MemoryDisk } from "./memory_disk.ts";

@@ -14,7 +14,7 @@ import { type Gap, Gaps } from "../catalog/gaps.ts";
 import { type KeptMoment, Moments } from "../catalog/moments.ts";
 import { MOMENT_KINDS } from "../catalog/packing.ts";
 import { RecoveryMap } from "../catalog/recovery_map.ts";
-import type { Disk, SpaceGuard } from "../disk/mod.ts";
+import { type Disk, makeDurableDirectory, type SpaceGuard } from "../disk/mod.ts";
 import { JournalWriter, type ScannedRecord, SegmentReader } from "../journal/mod.ts";
 import { VOLUME_FILES } from "../timeline/past.ts";
 import { RegionCache, View } from "../timeline/view.ts";
@@ -78,7 +78,9 @@ export async function prepareVolume(
   options: { disk: Disk; directory: string; adopt: boolean },
 ): Promise<void> {
   const { disk, directory } = options;
-  disk.makeDirectory(path.join(directory, VOLUME_FILES.segments));
+  // The catalogue will tell of this folder, so its name must survive power loss first, and those above it.
+  const volumesDirectory = path.dirname(directory);
+  await makeDurableDirectory(disk, path.join(directory, VOLUME_FILES.segments), volumesDirectory);
   if (!options.adopt) {
     const file = disk.open(row.primaryPath, { mode: "create-new" });
     try {

@@ -100,6 +100,11 @@ export class LiveVolume implements BlockDevice {
   readonly #wall: Wall;
   /** Oldest first; the last one takes new changes. */
   #overlays: Overlay[] = [new Overlay()];
+  /** Applied to the primary, which has not been synced since. */
+  #unsynced: Overlay[] = [];
+  /** Syncs of the primary that have failed, and whether what they covered still waits to be applied again. */
+  #failedSyncs = 0;
+  #inDoubt = false;
   #lastTimeUs: number;
   /** Up to where the primary has it all, and up to where it is durable there. */
   #applied: ScanPosition;
@@ -502,12 +507,27 @@ export class LiveVolume implements BlockDevice {
     return next;
   }
 
-  /** Makes durable in the primary what was applied before the call. */
+  /**
+   * Makes durable in the primary what was applied before the call. After a failed sync the operating system takes for
+   * written what it has not written, and the next sync would succeed without it: all that was applied since the last
+   * good one is applied again, in its order.
+   */
   #syncPrimary(): Promise<void> {
     return this.#nextCheckpoints.primary ??= this.#primarySyncs.run(async () => {
       delete this.#nextCheckpoints.primary;
+      if (this.#inDoubt) await this.#makeDurable("apply");
       const [end, bytes] = [this.#applied, this.#appliedBytes];
-      await this.#parts.primary.sync();
+      const covered = new Set(this.#unsynced);
+      try {
+        await this.#parts.primary.sync();
+      } catch (thrown) {
+        this.#overlays = this.#unsynced.concat(this.#overlays);
+        this.#unsynced = [];
+        this.#failedSyncs++;
+        this.#inDoubt = true;
+        throw thrown;
+      }
+      this.#unsynced = this.#unsynced.filter((overlay) => !covered.has(overlay));
       this.#durable = end;
       this.#durableBytes = bytes;
     });
@@ -517,15 +537,21 @@ export class LiveVolume implements BlockDevice {
     const [end, bytes] = [this.position, this.#capturedBytes];
     // The overlay that takes new changes is never among those applied: the sync does not cover what comes later.
     if (!this.#overlays.at(-1)?.isEmpty) this.#overlays.push(new Overlay());
-    const overlays = this.#overlays.slice(0, -1);
+    const newest = this.#overlays.at(-1);
     await this.#parts.journal.sync();
     if (step === "journal") return;
-    for (const overlay of overlays) {
-      await inTurns(this.#apply(overlay), this.#parts.scheduler);
-      if (overlay !== this.#overlays.at(-1)) {
+    let failedSyncs: number;
+    do {
+      failedSyncs = this.#failedSyncs;
+      for (const overlay of this.#overlays.slice(0, this.#overlays.findIndex((other) => other === newest))) {
+        await inTurns(this.#apply(overlay), this.#parts.scheduler);
+        // A sync has failed meanwhile: older overlays wait again, and this one comes after them.
+        if (failedSyncs !== this.#failedSyncs) break;
         this.#overlays = this.#overlays.filter((other) => other !== overlay);
+        this.#unsynced.push(overlay);
       }
-    }
+    } while (failedSyncs !== this.#failedSyncs);
+    this.#inDoubt = false;
     this.#applied = end;
     this.#appliedBytes = bytes;
   }

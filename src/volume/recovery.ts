@@ -4,8 +4,9 @@
  *
  * The order of steps, and what breaks if two are swapped:
  * 1. Records are read from the saved position on, each proved whole, until the first that is not.
- * 2. A torn tail is cut off and what is left is synced. Were the redo first, the primary could hold a write whose
- *    record is lost at the next power cut.
+ * 2. A torn tail is cut off and what is left is written once more and synced. Were the redo first, the primary could
+ *    hold a write whose record is lost at the next power cut. Were it only synced, a record that a failed sync of the
+ *    life before had covered could be read and not be on storage, as the operating system takes it for written.
  * 3. The records are redone on the primary, in order, and the primary is synced. Redoing twice does no harm.
  *    What lies before the last text `gap` is left alone: it was durable in the primary before that text was written, and
  *    hosts may have written past the journal since (`gap.ts`). Redone, it would bring old bytes back.
@@ -24,7 +25,7 @@ import { Moments } from "../catalog/moments.ts";
 import { MOMENT_KINDS, type PackedMoment } from "../catalog/packing.ts";
 import { type BaselineEntry, baselineEntryOf, type BaselineLedger } from "../catalog/baseline_ledger.ts";
 import type { MapExtent, RecoveryMap } from "../catalog/recovery_map.ts";
-import type { Disk } from "../disk/mod.ts";
+import type { Disk, DiskFile } from "../disk/mod.ts";
 import {
   extentsOf,
   isCommand,
@@ -39,6 +40,8 @@ import type { Primary } from "./primary.ts";
 
 /** How the text of `gap.ts` begins that says that all before it is in the primary. */
 const GAP_TEXT = `{"type":"gap",`;
+/** The end of the journal is written again in pieces of this size. */
+const REWRITE_BYTES = 1 << 20;
 
 /** What recovery works on. */
 export interface RecoveryParts {
@@ -90,7 +93,7 @@ interface Tail {
   readonly moments: PackedMoment[];
   readonly extents: MapExtent[];
   readonly baseline: BaselineEntry[];
-  readonly sealed: { segment: number; bytes: number; firstSeq: number; lastSeq: number }[];
+  readonly sealed: { segment: number; from: number; bytes: number; firstSeq: number; lastSeq: number }[];
   /** Segments behind a break. */
   readonly behind: string[];
   /** The segment with the break, and what is left of it. */
@@ -119,8 +122,12 @@ export async function recoverVolume(parts: RecoveryParts): Promise<RecoveredJour
   dropTorn(disk, tail);
   for (const sealed of tail.sealed) {
     const file = disk.open(path.join(directory, segmentFileName(sealed.segment)), { mode: "write" });
-    await file.sync();
-    file.close();
+    try {
+      await inTurns(rewrite(file, sealed.from, sealed.bytes), parts.scheduler);
+      await file.sync();
+    } finally {
+      file.close();
+    }
   }
   await disk.syncDirectory(directory);
 
@@ -249,7 +256,13 @@ function readTail(parts: RecoveryParts, numbers: readonly number[]): Tail {
       tail.torn = { place, validBytes };
       segments.forget(segment);
     }
-    tail.sealed.push({ segment, bytes: validBytes, firstSeq: header.previousSeq + 1, lastSeq: tail.lastSeq });
+    tail.sealed.push({
+      segment,
+      from,
+      bytes: validBytes,
+      firstSeq: header.previousSeq + 1,
+      lastSeq: tail.lastSeq,
+    });
   }
   return tail;
 }
@@ -300,6 +313,20 @@ function take(
       recordOffset: hole ? 0 : offset,
       payloadBlock: Math.max(0, extent.payloadBlock),
     });
+  }
+}
+
+/** Writes a range over itself, so that the next sync covers it. */
+function* rewrite(file: DiskFile, from: number, end: number): Generator<void> {
+  const bytes = new Uint8Array(Math.min(REWRITE_BYTES, Math.max(0, end - from)));
+  for (let at = from; at < end; at += bytes.length) {
+    const part = bytes.subarray(0, Math.min(bytes.length, end - at));
+    const got = file.read(at, part);
+    if (got !== part.length) {
+      throw new VarveError("io", `rewrite the end of ${file.path}: it has shrunk to ${at + got} bytes`);
+    }
+    file.write(at, part);
+    yield;
   }
 }
 

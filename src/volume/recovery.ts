@@ -10,8 +10,8 @@
  * 3. The records are redone on the primary, in order, and the primary is synced. Redoing twice does no harm.
  *    What lies before the last text `gap` is left alone: it was durable in the primary before that text was written, and
  *    hosts may have written past the journal since (`gap.ts`). Redone, it would bring old bytes back.
- * 4. The recovery map learns of them, baseline records among them, and the position moves. Were it moved before step 3,
- *    a crash in between would leave the primary behind for ever.
+ * 4. The recovery map learns of them, baseline records among them, and of the moments that prunes have dropped, and
+ *    the position moves. Were it moved before step 3, a crash in between would leave the primary behind for ever.
  *
  * The work is bounded by what was captured since the last batch was indexed, not by the length of the history.
  *
@@ -21,7 +21,7 @@ import path from "node:path";
 import { VarveError } from "../base/errors.ts";
 import { inTurns, type Scheduler } from "../base/turns.ts";
 import type { Gaps } from "../catalog/gaps.ts";
-import { Moments } from "../catalog/moments.ts";
+import { type KeptMoment, Moments } from "../catalog/moments.ts";
 import { MOMENT_KINDS, type PackedMoment } from "../catalog/packing.ts";
 import { type BaselineEntry, baselineEntryOf, type BaselineLedger } from "../catalog/baseline_ledger.ts";
 import type { MapExtent, RecoveryMap } from "../catalog/recovery_map.ts";
@@ -37,6 +37,7 @@ import {
   type SegmentReader,
 } from "../journal/mod.ts";
 import type { Primary } from "./primary.ts";
+import type { JournalText } from "./volume.ts";
 
 /** How the text of `gap.ts` begins that says that all before it is in the primary. */
 const GAP_TEXT = `{"type":"gap",`;
@@ -94,6 +95,8 @@ interface Tail {
   readonly extents: MapExtent[];
   readonly baseline: BaselineEntry[];
   readonly sealed: { segment: number; from: number; bytes: number; firstSeq: number; lastSeq: number }[];
+  /** What prunes have left, in order: the map may not have been told. */
+  readonly thinned: { horizonSeq: number; kept: KeptMoment[] }[];
   /** Segments behind a break. */
   readonly behind: string[];
   /** The segment with the break, and what is left of it. */
@@ -144,7 +147,9 @@ export async function recoverVolume(parts: RecoveryParts): Promise<RecoveredJour
   map.transaction(() => {
     if (parts.baseline !== undefined) { for (const _ of parts.baseline.add(tail.baseline)); }
     for (const _ of map.addExtents(tail.extents.filter((extent) => extent.seq > indexedSeq)));
-    new Moments(map).add(tail.moments.filter((moment) => moment.seq > indexedSeq));
+    const moments = new Moments(map);
+    moments.add(tail.moments.filter((moment) => moment.seq > indexedSeq));
+    for (const { horizonSeq, kept } of tail.thinned) moments.thin(horizonSeq, kept);
     for (const sealed of tail.sealed) {
       map.statement(
         "INSERT OR REPLACE INTO segments (segment, first_seq, last_seq, bytes) VALUES (?, ?, ?, ?)",
@@ -212,6 +217,7 @@ function readTail(parts: RecoveryParts, numbers: readonly number[]): Tail {
     extents: [],
     baseline: [],
     sealed: [],
+    thinned: [],
     behind: [],
     torn: undefined,
   };
@@ -293,6 +299,8 @@ function take(
   if (text !== undefined) {
     onText({ header, offset, text });
     if (text.startsWith(GAP_TEXT)) tail.appliedSeq = header.seq;
+    const said = JSON.parse(text) as JournalText;
+    if (said.type === "thinned") tail.thinned.push(said);
   }
   if (header.kind === "baseline") {
     tail.baseline.push(baselineEntryOf(header, { segment, offset }));

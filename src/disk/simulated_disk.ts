@@ -60,7 +60,7 @@ export interface SimulatedDiskOptions {
   readonly syncMs?: number;
   /**
    * Makes the disk lie about syncs: an `ignored` one never takes effect, a `deferred` one only when the next honest
-   * one ends. Default: every sync is honest.
+   * one of a file ends. Default: every sync is honest.
    */
   readonly truth?: (place: string, what: "file" | "directory") => SyncTruth;
 }
@@ -449,7 +449,7 @@ export class SimulatedDisk implements Disk, Disposable {
     const truth = this.#truth(place, "directory");
     const cover = directory.cover();
     await this.#takeTime(life);
-    this.#settle(truth, () => directory.settle(cover));
+    if (truth === "honest") directory.settle(cover);
   }
 
   space(place: string): DiskSpace {

@@ -126,7 +126,9 @@ export async function recoverVolume(parts: RecoveryParts): Promise<RecoveredJour
   for (const sealed of tail.sealed) {
     const file = disk.open(path.join(directory, segmentFileName(sealed.segment)), { mode: "write" });
     try {
-      await inTurns(rewrite(file, sealed.from, sealed.bytes), parts.scheduler);
+      // A position behind the header is that of a segment that was yet to be made.
+      const from = sealed.from <= SEGMENT_HEADER_BYTES ? 0 : sealed.from;
+      await inTurns(rewrite(file, from, sealed.bytes), parts.scheduler);
       await file.sync();
     } finally {
       file.close();

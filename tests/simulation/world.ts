@@ -254,6 +254,9 @@ export class World implements Disposable {
 
   /** The process is gone, one way or the other; brings power back when it was cut. */
   async endLife(): Promise<void> {
+    for (const { prune } of this.subjects) {
+      if (prune !== undefined) prune.latestUs = Math.max(prune.latestUs, this.time.nowUs());
+    }
     if (this.disk.powered) this.disk.killProcess();
     this.#forget();
     await settle();

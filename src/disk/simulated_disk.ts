@@ -54,7 +54,7 @@ export interface SimulatedDiskOptions {
   readonly random: SeededRandom;
   /** Gives syncs their time. */
   readonly scheduler: Scheduler;
-  /** Space in bytes; databases are not counted. Default 1 TiB. */
+  /** Space in bytes, `Infinity` for more than anybody needs; databases are not counted. That is the default. */
   readonly capacityBytes?: number;
   /** The longest that a sync takes, in milliseconds. Default 20. */
   readonly syncMs?: number;
@@ -100,7 +100,7 @@ export class SimulatedDisk implements Disk, Disposable {
   constructor(options: SimulatedDiskOptions) {
     this.#random = options.random;
     this.#scheduler = options.scheduler;
-    this.capacityBytes = options.capacityBytes ?? 2 ** 40;
+    this.capacityBytes = options.capacityBytes ?? Infinity;
     this.#syncMs = options.syncMs ?? 20;
     this.#truth = options.truth ?? (() => "honest");
     const shared = "/dev/shm";
@@ -454,7 +454,8 @@ export class SimulatedDisk implements Disk, Disposable {
 
   space(place: string): DiskSpace {
     this.#operate(this.#life, "look at the space of", place);
-    return { totalBytes: this.capacityBytes, freeBytes: Math.max(0, this.#freeBytes()) };
+    const totalBytes = Math.min(this.capacityBytes, 2 ** 40);
+    return { totalBytes, freeBytes: Math.min(totalBytes, Math.max(0, this.#freeBytes())) };
   }
 
   /** Bytes that files take. A file that is open and has no name any more is not counted. */
@@ -465,7 +466,7 @@ export class SimulatedDisk implements Disk, Disposable {
   }
 
   #freeBytes(): number {
-    return this.capacityBytes >= 2 ** 40 ? this.capacityBytes : this.capacityBytes - this.usedBytes();
+    return this.capacityBytes === Infinity ? Infinity : this.capacityBytes - this.usedBytes();
   }
 
   #checkSpace(wantedBytes: number, tried: string): void {

@@ -21,14 +21,15 @@ export async function checkSubject(world: World, subject: Subject): Promise<void
     if (subject.state === "there") {
       world.violate(`volume ${subject.name} is gone, although its creation was answered`);
     }
-    subject.state = "unasked";
+    subject.reset();
     return;
   }
   const info = appliance.getVolume(subject.name);
   if (info.state !== "ready") {
     world.violate(`volume ${subject.name} is ${info.state} after a restart: ${info.error ?? "no error"}`);
   }
-  if (subject.state !== "there") becomeThere(world, subject);
+  if (subject.state === "asked") becomeThere(world, subject);
+  subject.state = "there";
   adoptEnd(world, subject, info.window.to.seq, info.window.to.time);
   checkRetained(world, subject);
   checkPrimary(world, subject);
@@ -144,6 +145,37 @@ async function openMoment(world: World, subject: Subject, seq: number): Promise<
   );
   await opened?.close();
   return opened?.device;
+}
+
+/** Reads a moment while one bit of one segment is flipped: what is read is right, or it is an error. */
+export async function checkFlipped(world: World, subject: Subject, seq: number): Promise<void> {
+  const { random, disk } = world;
+  const folder = `${DATA_PATH}/volumes/${subject.id}/segments`;
+  const device = await openMoment(world, subject, seq);
+  const segments = disk.list(folder);
+  const place = `${folder}/${segments[random.below(Math.max(1, segments.length))]}`;
+  const sizeBytes = disk.stat(place)?.sizeBytes ?? 0;
+  if (device === undefined || sizeBytes === 0) return;
+  const at = random.below(sizeBytes);
+  const bit = random.below(8);
+  disk.flipBit(place, at, bit);
+  try {
+    for (const [offset, length] of rangesToRead(world, subject)) {
+      const target = new Uint8Array(length);
+      try {
+        device.read(offset, target);
+      } catch (thrown) {
+        if (thrown instanceof VarveError && thrown.code === "damaged") continue;
+        throw thrown;
+      }
+      const difference = subject.model.difference(target, offset, seq);
+      if (difference !== undefined) {
+        world.violate(`${subject.name}: bit ${bit} of byte ${at} of ${place} was flipped: ${difference}`);
+      }
+    }
+  } finally {
+    disk.flipBit(place, at, bit);
+  }
 }
 
 /** All of a small volume; of a large one every block that was ever written, and some others. */

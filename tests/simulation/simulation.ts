@@ -5,7 +5,7 @@
 import { VarveError } from "../../src/base/errors.ts";
 import { becomeThere, checkFirstToken, checkSubject } from "./checks.ts";
 import { type Lie, LIES } from "./lies.ts";
-import { attendPrune, pickStep } from "./steps.ts";
+import { attendPrune, orderFault, pickStep } from "./steps.ts";
 import { Subject } from "./subject.ts";
 import { CALLER, World } from "./world.ts";
 import { LifeEnded, Violation } from "./violation.ts";
@@ -122,9 +122,21 @@ class Run {
     const cutsStart = random.oneIn(6);
     const cutAt = 1 + random.below(random.pick([30, 200]));
     if (cutsStart && !last) disk.cutPowerAfter(cutAt);
-    await world.start();
+    const failsStart = random.oneIn(12) && !last;
+    if (failsStart) orderFault(world);
+    try {
+      await world.start();
+    } catch (thrown) {
+      world.checkLife();
+      if (!failsStart || !(thrown instanceof VarveError)) throw thrown;
+      world.note(`── step ${this.#steps}: not started: ${thrown.message}`);
+      return;
+    }
+    world.faulty = failsStart;
+    disk.clearFaults();
     disk.keepPower();
-    world.note(`── step ${this.#steps}: started`);
+    world.note(`── step ${this.#steps}: started${failsStart ? " on failing storage" : ""}`);
+    if (failsStart && world.appliance.listVolumes().some((volume) => volume.state !== "ready")) return;
     checkFirstToken(world);
     for (const subject of world.subjects) {
       if (subject.state !== "unasked") await checkSubject(world, subject);
@@ -159,8 +171,10 @@ class Run {
   async #step(): Promise<void> {
     const { world } = this;
     const { random } = world;
-    const subject = random.pick([this.#subject(0), this.#subject(1), this.#subject(0)]);
+    const there = world.subjects.filter((other) => other.state === "there");
+    const subject = there[random.oneIn(3) ? there.length - 1 : 0];
     const { name, step } = pickStep(world);
+    if (subject === undefined) throw new Error("the simulation has no volume");
     this.#steps++;
     world.note(`step ${this.#steps}: ${name} on ${subject.name}`);
     try {
@@ -172,13 +186,6 @@ class Run {
     for (let turns = random.oneIn(3) ? random.below(12) : 0; turns > 0; turns--) await world.turn();
     world.checkLife();
     for (const other of world.subjects) attendPrune(world, other);
-  }
-
-  #subject(index: number): Subject {
-    const { subjects } = this.world;
-    const subject = subjects[index % subjects.length];
-    if (subject === undefined) throw new Error("the simulation has no volume");
-    return subject;
   }
 
   async #createVolumes(): Promise<void> {

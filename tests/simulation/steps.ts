@@ -3,9 +3,10 @@
  * To add a step, write its function and give it a line in {@linkcode STEPS}.
  */
 import type { RetentionPolicy } from "../../src/engine.ts";
-import { checkMoment, checkRetained } from "./checks.ts";
+import { checkFlipped, checkMoment, checkRetained } from "./checks.ts";
 import { type Change, noiseAt } from "./model.ts";
 import type { Subject } from "./subject.ts";
+import { settle } from "./virtual_time.ts";
 import { CALLER, type OpenConnection, type World } from "./world.ts";
 
 /** One kind of step. It may begin work without waiting for its end. */
@@ -39,6 +40,9 @@ export const STEPS: readonly (readonly [weight: number, name: string, step: Step
   [6, "time passes", passTime],
   [6, "wait", wait],
   [1, "I/O error", failOperation],
+  [1, "full disk", fillDisk],
+  [1, "bit flip", flipBit],
+  [1, "delete the volume", deleteVolume],
 ];
 
 /** Picks a step by its weight. */
@@ -341,9 +345,47 @@ async function wait(world: World): Promise<void> {
   for (let count = world.random.below(60); count > 0; count--) if (!await world.turn()) return;
 }
 
+async function flipBit(world: World, subject: Subject): Promise<void> {
+  if (world.faulty || subject.prune !== undefined) return;
+  const seqs = subject.retainedSeqs();
+  await checkFlipped(world, subject, seqs[world.random.below(seqs.length)] ?? 0);
+}
+
+/** Leaves little space, or gives it back. */
+function fillDisk(world: World): void {
+  const { disk, random } = world;
+  if (world.faulty && random.oneIn(2)) disk.capacityBytes = Infinity;
+  else {
+    world.faulty = true;
+    disk.capacityBytes = disk.usedBytes() + random.below(random.pick([8192, 1 << 20, 12 << 20]));
+  }
+}
+
+async function deleteVolume(world: World, subject: Subject): Promise<void> {
+  if (world.subjects.length === 1 || world.faulty || subject.prune !== undefined) return;
+  for (const connection of world.connections) if (connection.subject === subject) connection.client.drop();
+  world.connections = world.connections.filter((connection) => connection.subject !== subject);
+  await settle();
+  while (world.appliance.getVolume(subject.name).counts.connections > 0) {
+    if (!await world.turn()) world.violate(`${subject.name}: a connection does not end`);
+  }
+  if (subject.marks.size !== subject.certainMarks().length || subject.policies.length > 1) return;
+  subject.state = "leaving";
+  await world.until(
+    `delete volume ${subject.name}`,
+    world.appliance.deleteVolume(subject.name, { purge: world.random.oneIn(2) }, CALLER),
+  );
+  subject.reset();
+}
+
 function failOperation(world: World): void {
-  const { random } = world;
   world.faulty = true;
+  orderFault(world);
+}
+
+/** Makes some of the next operations of some kind fail. */
+export function orderFault(world: World): void {
+  const { random } = world;
   const part = random.pick([".seg", "primary.img", ".sqlite", ""]);
   world.disk.fail({
     kind: part === ".sqlite" ? "commit" : random.pick(["read", "write", "sync"]),

@@ -28,8 +28,8 @@ export class Subject {
   readonly name: string;
   readonly sizeBytes: number;
   model: VolumeModel;
-  /** `asked`: it may be there. `there`: it must be. */
-  state: "unasked" | "asked" | "there" = "unasked";
+  /** `asked` and `leaving`: it may be there, being made or deleted. `there`: it must be. */
+  state: "unasked" | "asked" | "there" | "leaving" = "unasked";
   id = "";
   /** Newest sequence acknowledged as durable: it survives power loss. */
   durableSeq = 0;
@@ -48,6 +48,20 @@ export class Subject {
     this.name = name;
     this.sizeBytes = sizeBytes;
     this.model = new VolumeModel(sizeBytes, 0);
+  }
+
+  /** The volume is gone; the next one of its name begins anew. */
+  reset(): void {
+    this.model = new VolumeModel(this.sizeBytes, 0);
+    this.state = "unasked";
+    this.id = "";
+    this.durableSeq = 0;
+    this.answeredSeq = 0;
+    this.uncertain = undefined;
+    this.marks.clear();
+    this.policies = [];
+    this.retained = { horizon: 0, kept: new Set() };
+    this.prune = undefined;
   }
 
   /** Whether a moment exists. */

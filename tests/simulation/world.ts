@@ -136,6 +136,7 @@ export class World implements Disposable {
   /** Starts the engine. */
   async start(): Promise<void> {
     this.faulty = false;
+    this.disk.capacityBytes = Infinity;
     const appliance = await this.until(
       "start the appliance",
       openAppliance({

@@ -7,6 +7,7 @@
  * 2. A torn tail is cut off and what is left is written once more and synced. Were the redo first, the primary could
  *    hold a write whose record is lost at the next power cut. Were it only synced, a record that a failed sync of the
  *    life before had covered could be read and not be on storage, as the operating system takes it for written.
+ *    The catalogue is told of marks and policies only now: it would outlive the records that it has them from.
  * 3. The records are redone on the primary, in order, and the primary is synced. Redoing twice does no harm.
  *    What lies before the last text `gap` is left alone: it was durable in the primary before that text was written, and
  *    hosts may have written past the journal since (`gap.ts`). Redone, it would bring old bytes back.
@@ -95,6 +96,8 @@ interface Tail {
   readonly extents: MapExtent[];
   readonly baseline: BaselineEntry[];
   readonly sealed: { segment: number; from: number; bytes: number; firstSeq: number; lastSeq: number }[];
+  /** Marks and meta records, in order. */
+  readonly texts: ScannedRecord[];
   /** What prunes have left, in order: the map may not have been told. */
   readonly thinned: { horizonSeq: number; kept: KeptMoment[] }[];
   /** Segments behind a break. */
@@ -135,6 +138,7 @@ export async function recoverVolume(parts: RecoveryParts): Promise<RecoveredJour
     }
   }
   await disk.syncDirectory(directory);
+  for (const record of tail.texts) parts.onText(record);
 
   if (parts.primary !== undefined) {
     const appliedSeq = Math.max(durableSeq, tail.appliedSeq);
@@ -219,6 +223,7 @@ function readTail(parts: RecoveryParts, numbers: readonly number[]): Tail {
     extents: [],
     baseline: [],
     sealed: [],
+    texts: [],
     thinned: [],
     behind: [],
     torn: undefined,
@@ -247,7 +252,7 @@ function readTail(parts: RecoveryParts, numbers: readonly number[]): Tail {
       const { kind, seq, client } = record.header;
       if (isCommand(kind) && seq !== tail.lastSeq + 1) return false;
       if (kind === "baseline" && client > 0 && client !== tail.lastBaseline + 1) return false;
-      take(record, segment, tail, parts.onText);
+      take(record, segment, tail);
       return true;
     });
     if (fileBytes < from) {
@@ -296,10 +301,9 @@ function take(
   { header, offset, text }: ScannedRecord,
   segment: number,
   tail: Tail,
-  onText: (record: ScannedRecord) => void,
 ): void {
   if (text !== undefined) {
-    onText({ header, offset, text });
+    tail.texts.push({ header, offset, text });
     if (text.startsWith(GAP_TEXT)) tail.appliedSeq = header.seq;
     const said = JSON.parse(text) as JournalText;
     if (said.type === "thinned") tail.thinned.push(said);

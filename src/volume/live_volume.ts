@@ -102,6 +102,8 @@ export class LiveVolume implements BlockDevice {
   #overlays: Overlay[] = [new Overlay()];
   /** Applied to the primary, which has not been synced since. */
   #unsynced: Overlay[] = [];
+  /** Positions before texts that are not known to be in the catalogue, oldest first. */
+  readonly #textsUnderWay = new Set<ScanPosition>();
   /** Syncs of the primary that have failed, and whether what they covered still waits to be applied again. */
   #failedSyncs = 0;
   #inDoubt = false;
@@ -130,6 +132,7 @@ export class LiveVolume implements BlockDevice {
       makeDurable: () => this.#makeDurable("journal"),
       position: () => this.position,
       durable: () => this.#durable,
+      oldestText: () => this.#textsUnderWay.values().next().value,
       takeFinished: () => parts.journal.takeFinished(),
       gaps: parts.gaps,
     }, parts.baseline?.ledger);
@@ -469,14 +472,16 @@ export class LiveVolume implements BlockDevice {
   async mark(text: string): Promise<{ seq: number; timeUs: number }> {
     this.#checkCommand("mark", 0, 0);
     this.#gap.checkMark();
+    const before = this.position;
     this.#capture("mark", 0, 0, 0, 0, {}, [new TextEncoder().encode(text)]);
     const moment = { seq: this.lastSeq, timeUs: this.#lastTimeUs };
-    await this.#makeDurable("journal");
+    await this.#makeTextDurable(before);
     return moment;
   }
 
   /** Keeps a description in the journal that takes no sequence of its own; resolves when it is durable. */
   async describe(text: string): Promise<void> {
+    const before = this.position;
     this.#parts.journal.append({
       kind: "meta",
       flags: 0,
@@ -487,7 +492,20 @@ export class LiveVolume implements BlockDevice {
       firstBlock: 0,
       client: 0,
     }, new TextEncoder().encode(text));
-    await this.#makeDurable("journal");
+    await this.#makeTextDurable(before);
+  }
+
+  /**
+   * The caller tells the catalogue in the same turn in which this resolves. Until then the next start must read the text:
+   * a position saved behind it would keep it from the catalogue for good, or until a power cut takes that position back.
+   */
+  async #makeTextDurable(before: ScanPosition): Promise<void> {
+    this.#textsUnderWay.add(before);
+    try {
+      await this.#makeDurable("journal");
+    } finally {
+      this.#parts.scheduler.after(0, () => this.#textsUnderWay.delete(before));
+    }
   }
 
   /**

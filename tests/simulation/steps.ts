@@ -362,7 +362,10 @@ function fillDisk(world: World): void {
 }
 
 async function deleteVolume(world: World, subject: Subject): Promise<void> {
-  if (world.subjects.filter((other) => other.state === "there").length === 1 || world.faulty || subject.prune !== undefined) return;
+  if (
+    world.subjects.filter((other) => other.state === "there").length === 1 || world.faulty ||
+    subject.prune !== undefined
+  ) return;
   for (const connection of world.connections) if (connection.subject === subject) connection.client.drop();
   world.connections = world.connections.filter((connection) => connection.subject !== subject);
   await settle();

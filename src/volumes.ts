@@ -345,9 +345,10 @@ export class Volumes {
       await this.#openVolume(row);
       const volume = this.open(name);
       if (volume.failure !== undefined) throw volume.failure;
-      await volume.live.describe(
+      const told = await volume.live.describe(
         JSON.stringify({ type: "volume", volume: row, marks: [] } satisfies JournalText),
       );
+      told();
     } finally {
       this.#creating.delete(name);
     }

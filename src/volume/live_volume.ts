@@ -468,19 +468,24 @@ export class LiveVolume implements BlockDevice {
     await this.#makeDurable("primary");
   }
 
-  /** Names this moment: resolves with its sequence and time when the mark is durable. */
-  async mark(text: string): Promise<{ seq: number; timeUs: number }> {
+  /**
+   * Names this moment: resolves with its sequence and time when the mark is durable. The caller calls `told` when the
+   * catalogue has it.
+   */
+  async mark(text: string): Promise<{ seq: number; timeUs: number; told: () => void }> {
     this.#checkCommand("mark", 0, 0);
     this.#gap.checkMark();
     const before = this.position;
     this.#capture("mark", 0, 0, 0, 0, {}, [new TextEncoder().encode(text)]);
     const moment = { seq: this.lastSeq, timeUs: this.#lastTimeUs };
-    await this.#makeTextDurable(before);
-    return moment;
+    return { ...moment, told: await this.#makeTextDurable(before) };
   }
 
-  /** Keeps a description in the journal that takes no sequence of its own; resolves when it is durable. */
-  async describe(text: string): Promise<void> {
+  /**
+   * Keeps a description in the journal that takes no sequence of its own; resolves when it is durable, with a function
+   * for the caller to call when what it says is kept where it belongs.
+   */
+  async describe(text: string): Promise<() => void> {
     const before = this.position;
     this.#parts.journal.append({
       kind: "meta",
@@ -492,20 +497,17 @@ export class LiveVolume implements BlockDevice {
       firstBlock: 0,
       client: 0,
     }, new TextEncoder().encode(text));
-    await this.#makeTextDurable(before);
+    return await this.#makeTextDurable(before);
   }
 
   /**
-   * The caller tells the catalogue in the same turn in which this resolves. Until then the next start must read the text:
-   * a position saved behind it would keep it from the catalogue for good, or until a power cut takes that position back.
+   * Until the caller has kept what a text says, the next start must read it: a position saved behind it would hide it
+   * for good, or until a power cut takes that position back.
    */
-  async #makeTextDurable(before: ScanPosition): Promise<void> {
+  async #makeTextDurable(before: ScanPosition): Promise<() => void> {
     this.#textsUnderWay.add(before);
-    try {
-      await this.#makeDurable("journal");
-    } finally {
-      this.#parts.scheduler.after(0, () => this.#textsUnderWay.delete(before));
-    }
+    await this.#makeDurable("journal");
+    return () => this.#textsUnderWay.delete(before);
   }
 
   /**

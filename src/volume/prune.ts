@@ -159,13 +159,14 @@ export async function prune(
   const { outcome, keptSeqs } = plan;
   const { map } = volume;
   if (outcome.momentsLost > 0) {
-    await volume.live.describe(JSON.stringify(
+    const told = await volume.live.describe(JSON.stringify(
       { type: "thinned", horizonSeq: outcome.base.seq, kept: outcome.kept } satisfies JournalText,
     ));
     await volume.exclusively(() => {
       map.transaction(() => volume.moments.thin(outcome.base.seq, outcome.kept));
       return Promise.resolve();
     });
+    told();
   }
   for (const segment of plan.segments) volume.condemned.add(segment);
   try {

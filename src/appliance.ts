@@ -13,7 +13,14 @@ import { type RandomSource, systemRandom } from "./base/random.ts";
 import { formatTime } from "./base/time.ts";
 import { type Scheduler, systemScheduler } from "./base/turns.ts";
 import { Catalog } from "./catalog/catalog.ts";
-import { type Disk, type DiskLock, FileDisk, makeDurableDirectory, SpaceKeeper, type SpaceLimits } from "./disk/mod.ts";
+import {
+  type Disk,
+  type DiskLock,
+  FileDisk,
+  makeDurableDirectory,
+  SpaceKeeper,
+  type SpaceLimits,
+} from "./disk/mod.ts";
 import type {
   AuditEntry,
   Caller,

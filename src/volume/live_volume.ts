@@ -152,7 +152,7 @@ export class LiveVolume implements BlockDevice {
       capture: (change) => this.#captureChange(change, {}),
       captureFlush: () => this.#captureFlush({}),
       drain: () => this.#makeDurable("primary"),
-      describe: (text) => this.describe(text),
+      describe: async (text) => (await this.describe(text))(),
       exclusively: (work) => this.indexer.queue.run(work),
       pressure: () => this.#backlogPressure(),
     });

@@ -131,7 +131,10 @@ export async function recoverVolume(parts: RecoveryParts): Promise<RecoveredJour
     try {
       // A position behind the header is that of a segment that was yet to be made.
       const from = sealed.from <= SEGMENT_HEADER_BYTES ? 0 : sealed.from;
-      await inTurns(rewrite(file, from, sealed.bytes), parts.scheduler);
+      // What is compressed was durable before.
+      if (!segments.isCompressed(sealed.segment)) {
+        await inTurns(rewrite(file, from, sealed.bytes), parts.scheduler);
+      }
       await file.sync();
     } finally {
       file.close();

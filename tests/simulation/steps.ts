@@ -357,6 +357,7 @@ function fillDisk(world: World): void {
   if (world.faulty && random.oneIn(2)) disk.capacityBytes = Infinity;
   else {
     world.faulty = true;
+    for (const subject of world.subjects) subject.mayThin = true;
     disk.capacityBytes = disk.usedBytes() + random.below(random.pick([8192, 1 << 20, 12 << 20]));
   }
 }

@@ -43,6 +43,8 @@ export class Subject {
   policies: string[] = [];
   retained: Retained = { horizon: 0, kept: new Set() };
   prune: StartedPrune | undefined;
+  /** Space was short in this life: the oldest history may have been thinned, though no pinned mark. */
+  mayThin = false;
 
   constructor(name: string, sizeBytes: number) {
     this.name = name;
@@ -62,6 +64,7 @@ export class Subject {
     this.policies = [];
     this.retained = { horizon: 0, kept: new Set() };
     this.prune = undefined;
+    this.mayThin = false;
   }
 
   /** Whether a moment exists. */

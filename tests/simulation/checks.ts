@@ -42,6 +42,7 @@ export async function checkSubject(world: World, subject: Subject): Promise<void
     await checkMoment(world, subject, seq, "a kept moment");
     await checkTime(world, subject, seq);
   }
+  subject.mayThin = false;
   if (subject.retained.horizon > 0) {
     await checkDropped(world, subject, world.random.below(subject.retained.horizon));
   }
@@ -239,7 +240,9 @@ async function checkMarks(world: World, subject: Subject): Promise<void> {
   const found = new Map(world.appliance.listMarks(subject.name).map((mark) => [mark.name, mark]));
   for (const [name, states] of subject.marks) {
     const mark = found.get(name);
-    const fits = states.some((state) => state?.seq === mark?.seq && state?.pinned === mark?.pinned);
+    const thinned = mark === undefined && subject.mayThin && states.some((state) => state?.pinned === false);
+    const fits = thinned ||
+      states.some((state) => state?.seq === mark?.seq && state?.pinned === mark?.pinned);
     if (!fits) {
       const wanted = states.map((state) =>
         state === undefined ? "none" : `${state.seq}, pinned ${state.pinned}`
@@ -299,6 +302,14 @@ export function checkRetained(world: World, subject: Subject): void {
   const returned = subject.retainedSeqs().length - (before.length - lost.length);
   if (returned !== 0) world.violate(`${subject.name}: ${returned} moments that were dropped are there again`);
   if (lost.length === 0) return;
+  if (subject.mayThin) {
+    for (const { name, seq, pinned } of subject.certainMarks()) {
+      if (pinned && !subject.retains(seq)) {
+        world.violate(`${subject.name}: the moment of the pinned mark ${name} is gone`);
+      }
+    }
+    return;
+  }
   if (prune === undefined) {
     world.violate(`${subject.name}: ${lost.length} moments are gone without a prune, ${lost[0]} the first`);
   }

@@ -56,8 +56,11 @@ export class ObservedDevice implements BlockDevice {
     try {
       return work();
     } finally {
-      if (live.lastSeq === before) this.#subject.uncertain = change;
-      else {
+      if (live.lastSeq === before) {
+        this.#subject.uncertain = change;
+        // On a full disk a flush leaves no record; what was captured before it is promised all the same.
+        if (change.kind === "flush") request.seq = before;
+      } else {
         this.#subject.model.apply(change, live.lastTimeUs);
         this.#subject.uncertain = undefined;
         request.seq = live.lastSeq;

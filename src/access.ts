@@ -38,15 +38,20 @@ export class Access {
   }
 
   /** Makes the first administrator's token and writes it to `DATA/admin.token`, unless there are tokens already. */
-  ensureAdministrator(dataPath: string): void {
+  async ensureAdministrator(dataPath: string): Promise<void> {
     if (this.#catalog.tokens().length > 0) return;
     const token = this.#newSecret();
     const place = path.join(dataPath, "admin.token");
-    // The file first: a token that the catalogue knows and nobody has ever seen would lock everybody out.
+    // The file first, durably: a token that the catalogue knows and nobody has ever seen would lock everybody out.
     this.#disk.remove(place);
     const file = this.#disk.open(place, { mode: "create-new" });
-    file.write(0, new TextEncoder().encode(`${token}\n`));
-    file.close();
+    try {
+      file.write(0, new TextEncoder().encode(`${token}\n`));
+      await file.sync();
+    } finally {
+      file.close();
+    }
+    await this.#disk.syncDirectory(dataPath);
     this.#add(token, { name: "admin", scopes: ["admin"] }, { name: "varve" });
   }
 

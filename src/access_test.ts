@@ -6,19 +6,21 @@ import { Catalog } from "./catalog/catalog.ts";
 const clock = { nowUs: () => Date.parse("2026-01-01T00:00:00Z") * 1000 };
 const CALLER = { name: "me" };
 
-function withAccess(work: (access: Access, directory: string, catalog: Catalog) => void): void {
+async function withAccess(
+  work: (access: Access, directory: string, catalog: Catalog) => void | Promise<void>,
+): Promise<void> {
   const directory = Deno.makeTempDirSync({ prefix: "varve-access-" });
   const catalog = new Catalog(path.join(directory, "catalog.sqlite"));
   try {
-    work(new Access({ catalog, clock }), directory, catalog);
+    await work(new Access({ catalog, clock }), directory, catalog);
   } finally {
     catalog.close();
     Deno.removeSync(directory, { recursive: true });
   }
 }
 
-Deno.test("Access knows a token by its secret, and the database does not hold the secret", () => {
-  withAccess((access, directory) => {
+Deno.test("Access knows a token by its secret, and the database does not hold the secret", async () => {
+  await withAccess((access, directory) => {
     const { token, ...info } = access.create({ name: "ci", scopes: ["read", "operate"] }, CALLER);
     assert.match(token, /^varve_[\w-]{43}$/);
     assert.deepEqual(info, {
@@ -43,8 +45,8 @@ Deno.test("Access knows a token by its secret, and the database does not hold th
   });
 });
 
-Deno.test("Access takes a token back, once, and names stay unique", () => {
-  withAccess((access) => {
+Deno.test("Access takes a token back, once, and names stay unique", async () => {
+  await withAccess((access) => {
     const { token, id } = access.create({ name: "ci", scopes: ["read"] }, CALLER);
     assert.throws(() => access.create({ name: "ci", scopes: ["admin"] }, CALLER), {
       name: "VarveError",
@@ -61,31 +63,31 @@ Deno.test("Access takes a token back, once, and names stay unique", () => {
   });
 });
 
-Deno.test("Access writes the first administrator's token to a file of mode 0600, once", () => {
-  withAccess((access, directory) => {
+Deno.test("Access writes the first administrator's token to a file of mode 0600, once", async () => {
+  await withAccess(async (access, directory) => {
     const place = path.join(directory, "admin.token");
     Deno.writeTextFileSync(place, "left from before", { mode: 0o644 });
-    access.ensureAdministrator(directory);
+    await access.ensureAdministrator(directory);
     const token = Deno.readTextFileSync(place).trim();
     assert.equal((Deno.statSync(place).mode ?? 0) & 0o777, 0o600);
     assert.deepEqual(access.authenticate(token)?.scopes, ["admin"]);
-    access.ensureAdministrator(directory);
+    await access.ensureAdministrator(directory);
     assert.equal(Deno.readTextFileSync(place).trim(), token);
     assert.equal(access.list().length, 1);
   });
 });
 
-Deno.test("Access makes no administrator whose token could not be written down", () => {
-  withAccess((access, directory) => {
-    assert.throws(() => access.ensureAdministrator(path.join(directory, "none")));
+Deno.test("Access makes no administrator whose token could not be written down", async () => {
+  await withAccess(async (access, directory) => {
+    await assert.rejects(access.ensureAdministrator(path.join(directory, "none")));
     assert.deepEqual(access.list(), []);
-    access.ensureAdministrator(directory);
+    await access.ensureAdministrator(directory);
     assert.equal(access.list().length, 1);
   });
 });
 
-Deno.test("Access shows the newest lines of the audit log first, as many as asked for", () => {
-  withAccess((access) => {
+Deno.test("Access shows the newest lines of the audit log first, as many as asked for", async () => {
+  await withAccess((access) => {
     for (let i = 0; i < 150; i++) access.record(CALLER, "mark.create", `v${i}`, { i });
     assert.equal(access.audit().length, 100);
     const [newest, second] = access.audit(2);

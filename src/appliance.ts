@@ -13,7 +13,14 @@ import { type RandomSource, systemRandom } from "./base/random.ts";
 import { formatTime } from "./base/time.ts";
 import { type Scheduler, systemScheduler } from "./base/turns.ts";
 import { Catalog } from "./catalog/catalog.ts";
-import { type Disk, type DiskLock, FileDisk, SpaceKeeper, type SpaceLimits } from "./disk/mod.ts";
+import {
+  type Disk,
+  type DiskLock,
+  FileDisk,
+  makeDurableDirectory,
+  SpaceKeeper,
+  type SpaceLimits,
+} from "./disk/mod.ts";
 import type {
   AuditEntry,
   Caller,
@@ -109,7 +116,7 @@ export interface Appliance extends Engine {
 /** Opens the data folder and every volume in it. Throws `conflict` when another appliance has it open. */
 export async function openAppliance(options: ApplianceOptions): Promise<Appliance> {
   const disk = options.disk ?? new FileDisk();
-  disk.makeDirectory(options.dataPath);
+  await makeDurableDirectory(disk, options.dataPath);
   const dataPath = options.disk === undefined ? fs.realpathSync(options.dataPath) : options.dataPath;
   const lock = lockDataFolder(disk, dataPath);
   try {
@@ -248,7 +255,7 @@ class LocalAppliance implements Appliance {
     options: ApplianceOptions,
   ): Promise<LocalAppliance> {
     const appliance = new LocalAppliance(dataPath, disk, lock, options);
-    appliance.#access.ensureAdministrator(dataPath);
+    await appliance.#access.ensureAdministrator(dataPath);
     await appliance.#volumes.openAll();
     appliance.#scrubs.begin();
     appliance.#space.start();

@@ -62,7 +62,7 @@ export class Marks {
       const pinned = request.pinned ?? false;
       const note = request.note === undefined ? {} : { note: request.note };
       // First the journal, then the catalogue: a crash in between is made good at the next start.
-      const moment = await live.mark(
+      const { told, ...moment } = await live.mark(
         JSON.stringify({ type: "mark", name: request.name, pinned, ...note } satisfies JournalText),
       );
       const mark: MarkRow = { name: request.name, ...moment, pinned, note: request.note };
@@ -70,6 +70,7 @@ export class Marks {
         this.#catalog.putMark(row.id, mark);
         this.#access.record(caller, "mark.create", name, { mark: mark.name, seq: mark.seq, pinned });
       });
+      told();
       return markInfo(mark);
     } finally {
       this.#creating.delete(key);
@@ -89,7 +90,7 @@ export class Marks {
       pinned: change.pinned ?? before.pinned,
       note: change.note ?? before.note,
     };
-    await this.#volumes.open(name).live.describe(JSON.stringify(
+    const told = await this.#volumes.open(name).live.describe(JSON.stringify(
       {
         type: "mark-changed",
         name: mark,
@@ -105,19 +106,21 @@ export class Marks {
         after: markInfo(after),
       });
     });
+    told();
     return markInfo(after);
   }
 
   /** Takes a name away; the moment itself stays until retention drops it. */
   async delete(name: string, mark: string, caller: Caller): Promise<void> {
     const before = this.#mark(name, mark);
-    await this.#volumes.open(name).live.describe(
+    const told = await this.#volumes.open(name).live.describe(
       JSON.stringify({ type: "mark-deleted", name: mark } satisfies JournalText),
     );
     this.#catalog.transaction(() => {
       this.#catalog.removeMark(this.#volumes.entry(name).row.id, mark);
       this.#access.record(caller, "mark.delete", name, { mark, seq: before.seq });
     });
+    told();
   }
 
   /** The policy in force. */
@@ -130,13 +133,14 @@ export class Marks {
     checkPolicy(policy);
     const entry = this.#volumes.entry(name);
     const before = this.policy(name);
-    await this.#volumes.open(name).live.describe(
+    const told = await this.#volumes.open(name).live.describe(
       JSON.stringify({ type: "policy", policy } satisfies JournalText),
     );
     this.#catalog.transaction(() => {
       this.#catalog.setPolicy(entry.row.id, JSON.stringify(policy));
       this.#access.record(caller, "retention.set", name, { before, after: policy });
     });
+    told();
     entry.row = { ...entry.row, policy: JSON.stringify(policy) };
     return policy;
   }

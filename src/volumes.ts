@@ -158,6 +158,7 @@ export class Volumes {
         },
       });
       entry.volume = volume;
+      this.#dropLostMarks(row, volume);
       entry.error = volume.failure;
       const { droppedBytes, redoneCommands } = volume.recovered;
       if (droppedBytes > 0 || redoneCommands > 0) {
@@ -187,6 +188,17 @@ export class Volumes {
     for (const { row, volume, error } of [...this.#entries.values()]) {
       if (volume === undefined && error?.code === "no-space") await this.#openVolume(row);
     }
+  }
+
+  /** A prune that a crash has ended may have dropped moments and not yet the marks that name them. */
+  #dropLostMarks(row: VolumeRow, volume: Volume): void {
+    const lost = this.#catalog.marks(row.id).filter(({ seq }) =>
+      volume.moments.atSeq(seq).found === undefined && seq <= volume.lastSeq
+    );
+    if (lost.length === 0) return;
+    this.#catalog.transaction(() => {
+      for (const mark of lost) this.#catalog.removeMark(row.id, mark.name);
+    });
   }
 
   /** Brings to the catalogue what a crash kept from it. */
@@ -339,7 +351,7 @@ export class Volumes {
       await this.#openVolume(row);
       const volume = this.open(name);
       if (volume.failure !== undefined) throw volume.failure;
-      await volume.live.describe(volume.describeText());
+      (await volume.live.describe(volume.describeText()))();
     } finally {
       this.#creating.delete(name);
     }

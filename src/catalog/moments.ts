@@ -281,7 +281,8 @@ export class Moments {
         moment.kind,
       );
     }
-    this.#map.setState("horizon_seq", horizonSeq);
+    // It never moves back: what earlier prunes have dropped below it stays dropped.
+    this.#map.setState("horizon_seq", Math.max(horizonSeq, this.#map.getState("horizon_seq", 0)));
   }
 }
 

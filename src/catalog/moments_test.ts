@@ -128,6 +128,8 @@ Deno.test("Moments.thin() below the present horizon drops only what is older: a 
     assert.deepEqual([...moments.between(0, 1e15)], [at(20), at(30), ...all.slice(50)]);
     assert.deepEqual(moments.atSeq(20), { found: at(20) });
     assert.deepEqual(moments.atTime(at(31).timeUs), { found: undefined, older: at(30), newer: at(50) });
+    assert.throws(() => map.resolveRetained(0, 25), /retention has dropped it/);
+    assert.deepEqual(map.resolveRetained(0, 20), []);
   });
 });
 

@@ -4,6 +4,7 @@
  * @module
  */
 import type { VarveError } from "../base/errors.ts";
+import type { Scheduler } from "../base/turns.ts";
 import { Inbox } from "./_inbox.ts";
 import { Outbox } from "./_outbox.ts";
 import type { ExportProvider } from "./exports.ts";
@@ -15,6 +16,8 @@ import type { Transport } from "./transport.ts";
 export interface ConnectionOptions {
   /** The exports. */
   readonly exports: ExportProvider;
+  /** Gives turns. */
+  readonly scheduler: Scheduler;
   /** How long the handshake may take, in milliseconds. */
   readonly handshakeTimeoutMs: number;
   /** Told of failures that are not the client's fault. */
@@ -72,7 +75,8 @@ export class Connection {
   }
 
   async #negotiateInTime(): Promise<NegotiatedExport | undefined> {
-    const timer = setTimeout(() => this.abort(), this.#options.handshakeTimeoutMs);
+    const { scheduler, handshakeTimeoutMs } = this.#options;
+    const timer = scheduler.after(handshakeTimeoutMs, () => this.abort());
     try {
       return await negotiate({
         inbox: this.#inbox,
@@ -82,7 +86,7 @@ export class Connection {
         onProblem: this.#options.onProblem,
       });
     } finally {
-      clearTimeout(timer);
+      timer.cancel();
     }
   }
 }

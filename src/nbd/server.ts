@@ -4,6 +4,7 @@
  * @module
  */
 import { VarveError } from "../base/errors.ts";
+import { pause, type Scheduler, systemScheduler } from "../base/turns.ts";
 import { Connection } from "./connection.ts";
 import type { ExportProvider } from "./exports.ts";
 import { type OpenListener, openListener } from "./listener.ts";
@@ -13,6 +14,8 @@ import { socketTransport, type Transport } from "./transport.ts";
 export interface NbdServerOptions {
   /** The exports to serve. */
   readonly exports: ExportProvider;
+  /** Gives turns. Default: the event loop. */
+  readonly scheduler?: Scheduler;
   /** How long a client's handshake may take, in milliseconds. Default 10,000. */
   readonly handshakeTimeoutMs?: number;
   /** Clients served at the same time; further ones are turned away. Default 256. */
@@ -40,7 +43,13 @@ export class NbdServer {
 
   /** Makes a server; it serves nobody before {@linkcode NbdServer.listen} or {@linkcode NbdServer.serve}. */
   constructor(options: NbdServerOptions) {
-    this.#options = { handshakeTimeoutMs: 10_000, maxConnections: 256, onProblem: () => {}, ...options };
+    this.#options = {
+      scheduler: systemScheduler,
+      handshakeTimeoutMs: 10_000,
+      maxConnections: 256,
+      onProblem: () => {},
+      ...options,
+    };
   }
 
   /** Where the server listens, in the LISTEN grammar. */
@@ -94,11 +103,11 @@ export class NbdServer {
     this.#listeners.clear();
     await Promise.all(this.#accepting);
     for (const connection of this.#connections.keys()) connection.stop();
-    const timer = setTimeout(() => {
+    const timer = this.#options.scheduler.after(options.graceMs ?? 5_000, () => {
       for (const connection of this.#connections.keys()) connection.abort();
-    }, options.graceMs ?? 5_000);
+    });
     await Promise.all(this.#connections.values());
-    clearTimeout(timer);
+    timer.cancel();
   }
 
   async #accept(listener: OpenListener): Promise<void> {
@@ -109,7 +118,7 @@ export class NbdServer {
       } catch (thrown) {
         if (this.#closing) return;
         this.#options.onProblem(VarveError.from(thrown, `accept a client at ${listener.address}`));
-        await new Promise((resolve) => setTimeout(resolve, ACCEPT_RETRY_MS));
+        await pause(this.#options.scheduler, ACCEPT_RETRY_MS);
       }
     }
   }

@@ -101,8 +101,9 @@ async function finish({ live, ledger, map }: BaselineScanParts): Promise<void> {
   });
 }
 
-function describe(live: LiveVolume, text: JournalText): Promise<void> {
-  return live.describe(JSON.stringify(text));
+async function describe(live: LiveVolume, text: JournalText): Promise<void> {
+  const told = await live.describe(JSON.stringify(text));
+  told();
 }
 
 /** Resolves after a time, or as soon as it is aborted. */

@@ -35,6 +35,8 @@ export interface IndexerHost {
   position(): ScanPosition;
   /** Up to where the primary is durable. */
   durable(): ScanPosition;
+  /** Position before the oldest text that the catalogue may not have yet, if there is one. */
+  oldestText?(): ScanPosition | undefined;
   /** Segments finished since the last call. */
   takeFinished(): SealedSegment[];
   /** Gaps, which the map learns of with the position. */
@@ -161,15 +163,24 @@ export class Indexer {
     this.#unrecorded = [];
   }
 
-  /** Keeps where the next start has to begin: at the older of what is indexed and what is durable in the primary. */
+  /**
+   * Keeps where the next start has to begin: at the oldest of what is indexed, what is durable in the primary, and what
+   * the catalogue has been told.
+   */
   savePosition(indexed: ScanPosition): void {
     this.#host.gaps.save();
     const durable = this.#host.durable();
-    const from = durable.seq < indexed.seq ? durable : indexed;
+    const applied = durable.seq < indexed.seq ? durable : indexed;
+    const text = this.#host.oldestText?.();
+    const from = text !== undefined && isBefore(text.place, applied.place) ? text : applied;
     this.#map.setState("scan_segment", from.place.segment);
     this.#map.setState("scan_offset", from.place.offset);
     this.#map.setState("scan_seq", from.seq);
     this.#map.setState("scan_baseline", from.baseline);
     this.#map.setState("durable_seq", durable.seq);
   }
+}
+
+function isBefore(one: RecordPlace, other: RecordPlace): boolean {
+  return one.segment !== other.segment ? one.segment < other.segment : one.offset < other.offset;
 }

@@ -105,6 +105,13 @@ export class LiveVolume implements BlockDevice {
   readonly #wall: Wall;
   /** Oldest first; the last one takes new changes. */
   #overlays: Overlay[] = [new Overlay()];
+  /** Applied to the primary, which has not been synced since. */
+  #unsynced: Overlay[] = [];
+  /** Positions before texts that are not known to be in the catalogue, oldest first. */
+  readonly #textsUnderWay = new Set<ScanPosition>();
+  /** Syncs of the primary that have failed, and whether what they covered still waits to be applied again. */
+  #failedSyncs = 0;
+  #inDoubt = false;
   #lastTimeUs: number;
   /** Up to where the primary has it all, and up to where it is durable there. */
   #applied: ScanPosition;
@@ -130,6 +137,7 @@ export class LiveVolume implements BlockDevice {
       makeDurable: () => this.#makeDurable("journal"),
       position: () => this.position,
       durable: () => this.#durable,
+      oldestText: () => this.#textsUnderWay.values().next().value,
       takeFinished: () => parts.journal.takeFinished(),
       gaps: parts.gaps,
     }, parts.baseline?.ledger);
@@ -149,7 +157,7 @@ export class LiveVolume implements BlockDevice {
       capture: (change) => this.#captureChange(change, {}),
       captureFlush: () => this.#captureFlush({}),
       drain: () => this.#makeDurable("primary"),
-      describe: (text) => this.describe(text),
+      describe: async (text) => (await this.describe(text))(),
       exclusively: (work) => this.indexer.queue.run(work),
       pressure: () => this.#backlogPressure(),
     });
@@ -465,21 +473,38 @@ export class LiveVolume implements BlockDevice {
     await this.#makeDurable("primary");
   }
 
-  /** Names this moment: resolves with its sequence and time when the mark is durable. */
-  async mark(text: string): Promise<{ seq: number; timeUs: number }> {
+  /**
+   * Names this moment: resolves with its sequence and time when the mark is durable. The caller calls `told` when the
+   * catalogue has it.
+   */
+  async mark(text: string): Promise<{ seq: number; timeUs: number; told: () => void }> {
     this.#checkCommand("mark", 0, 0);
     this.#gap.checkMark();
+    const before = this.position;
     this.#capture("mark", 0, 0, 0, 0, {}, [new TextEncoder().encode(text)]);
     const moment = { seq: this.lastSeq, timeUs: this.#lastTimeUs };
     this.#parts.onText(text, moment);
-    await this.#makeDurable("journal");
-    return moment;
+    return { ...moment, told: await this.#makeTextDurable(before) };
   }
 
-  /** Keeps a description in the journal that takes no sequence of its own; resolves when it is durable. */
-  async describe(text: string): Promise<void> {
+  /**
+   * Keeps a description in the journal that takes no sequence of its own; resolves when it is durable, with a function
+   * for the caller to call when what it says is kept where it belongs.
+   */
+  async describe(text: string): Promise<() => void> {
+    const before = this.position;
     this.#appendText(text);
+    return await this.#makeTextDurable(before);
+  }
+
+  /**
+   * Until the caller has kept what a text says, the next start must read it: a position saved behind it would hide it
+   * for good, or until a power cut takes that position back.
+   */
+  async #makeTextDurable(before: ScanPosition): Promise<() => void> {
+    this.#textsUnderWay.add(before);
     await this.#makeDurable("journal");
+    return () => this.#textsUnderWay.delete(before);
   }
 
   #appendText(text: string): void {
@@ -513,12 +538,27 @@ export class LiveVolume implements BlockDevice {
     return next;
   }
 
-  /** Makes durable in the primary what was applied before the call. */
+  /**
+   * Makes durable in the primary what was applied before the call. After a failed sync the operating system takes for
+   * written what it has not written, and the next sync would succeed without it: all that was applied since the last
+   * good one is applied again, in its order.
+   */
   #syncPrimary(): Promise<void> {
     return this.#nextCheckpoints.primary ??= this.#primarySyncs.run(async () => {
       delete this.#nextCheckpoints.primary;
+      if (this.#inDoubt) await this.#makeDurable("apply");
       const [end, bytes] = [this.#applied, this.#appliedBytes];
-      await this.#parts.primary.sync();
+      const covered = new Set(this.#unsynced);
+      try {
+        await this.#parts.primary.sync();
+      } catch (thrown) {
+        this.#overlays = this.#unsynced.concat(this.#overlays);
+        this.#unsynced = [];
+        this.#failedSyncs++;
+        this.#inDoubt = true;
+        throw thrown;
+      }
+      this.#unsynced = this.#unsynced.filter((overlay) => !covered.has(overlay));
       this.#durable = end;
       this.#durableBytes = bytes;
     });
@@ -528,15 +568,21 @@ export class LiveVolume implements BlockDevice {
     const [end, bytes] = [this.position, this.#capturedBytes];
     // The overlay that takes new changes is never among those applied: the sync does not cover what comes later.
     if (!this.#overlays.at(-1)?.isEmpty) this.#overlays.push(new Overlay());
-    const overlays = this.#overlays.slice(0, -1);
+    const newest = this.#overlays.at(-1);
     await this.#parts.journal.sync();
     if (step === "journal") return;
-    for (const overlay of overlays) {
-      await inTurns(this.#apply(overlay), this.#parts.scheduler);
-      if (overlay !== this.#overlays.at(-1)) {
+    let failedSyncs: number;
+    do {
+      failedSyncs = this.#failedSyncs;
+      for (const overlay of this.#overlays.slice(0, this.#overlays.findIndex((other) => other === newest))) {
+        await inTurns(this.#apply(overlay), this.#parts.scheduler);
+        // A sync has failed meanwhile: older overlays wait again, and this one comes after them.
+        if (failedSyncs !== this.#failedSyncs) break;
         this.#overlays = this.#overlays.filter((other) => other !== overlay);
+        this.#unsynced.push(overlay);
       }
-    }
+    } while (failedSyncs !== this.#failedSyncs);
+    this.#inDoubt = false;
     this.#applied = end;
     this.#appliedBytes = bytes;
   }

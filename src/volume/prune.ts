@@ -165,7 +165,7 @@ export async function prune(
   // A segment that goes takes the records of its moments along: they are told in the journal as single ones.
   if (outcome.momentsLost > 0 || plan.segments.length > 0) {
     await volume.live.sync();
-    await volume.live.describe(JSON.stringify(
+    const told = await volume.live.describe(JSON.stringify(
       {
         type: "thinned",
         horizonSeq: outcome.base.seq,
@@ -178,6 +178,7 @@ export async function prune(
       map.transaction(() => volume.moments.thin(outcome.base.seq, outcome.kept));
       return Promise.resolve();
     });
+    told();
   }
   const unfinished = unfinishedSegments(volume);
   const isFinishing = plan.segments.some((segment) => unfinished.has(segment));
@@ -337,7 +338,7 @@ async function deleteSegments(
 ): Promise<void> {
   const { map } = volume;
   const { doomed, staying } = segments;
-  if (doomed.length > 0) await volume.live.describe(volume.describeText());
+  if (doomed.length > 0) (await volume.live.describe(volume.describeText()))();
   await volume.exclusively(async () => {
     map.transaction(() => {
       const retire = map.statement("UPDATE segments SET retired = ? WHERE segment = ?");

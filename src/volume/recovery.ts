@@ -4,13 +4,15 @@
  *
  * The order of steps, and what breaks if two are swapped:
  * 1. Records are read from the saved position on, each proved whole, until the first that is not.
- * 2. A torn tail is cut off and what is left is synced. Were the redo first, the primary could hold a write whose
- *    record is lost at the next power cut.
+ * 2. A torn tail is cut off and what is left is written once more and synced. Were the redo first, the primary could
+ *    hold a write whose record is lost at the next power cut. Were it only synced, a record that a failed sync of the
+ *    life before had covered could be read and not be on storage, as the operating system takes it for written.
+ *    The catalogue is told of marks and policies only now: it would outlive the records that it has them from.
  * 3. The records are redone on the primary, in order, and the primary is synced. Redoing twice does no harm.
  *    What lies before the last text `gap` is left alone: it was durable in the primary before that text was written, and
  *    hosts may have written past the journal since (`gap.ts`). Redone, it would bring old bytes back.
- * 4. The recovery map learns of them, baseline records among them, and the position moves. Were it moved before step 3,
- *    a crash in between would leave the primary behind for ever.
+ * 4. The recovery map learns of them, baseline records among them, and of the moments that prunes have dropped, and
+ *    the position moves. Were it moved before step 3, a crash in between would leave the primary behind for ever.
  *
  * The work is bounded by what was captured since the last batch was indexed, not by the length of the history.
  *
@@ -20,11 +22,11 @@ import path from "node:path";
 import { VarveError } from "../base/errors.ts";
 import { inTurns, type Scheduler } from "../base/turns.ts";
 import type { Gaps } from "../catalog/gaps.ts";
-import { Moments } from "../catalog/moments.ts";
+import { intersectRetained, Moments, type Retained } from "../catalog/moments.ts";
 import { MOMENT_KINDS, type PackedMoment } from "../catalog/packing.ts";
 import { type BaselineEntry, baselineEntryOf, type BaselineLedger } from "../catalog/baseline_ledger.ts";
 import type { MapExtent, RecoveryMap } from "../catalog/recovery_map.ts";
-import type { Disk } from "../disk/mod.ts";
+import type { Disk, DiskFile } from "../disk/mod.ts";
 import {
   extentsOf,
   isCommand,
@@ -36,9 +38,12 @@ import {
   type SegmentReader,
 } from "../journal/mod.ts";
 import type { Primary } from "./primary.ts";
+import type { JournalText } from "./volume.ts";
 
 /** How the text of `gap.ts` begins that says that all before it is in the primary. */
 const GAP_TEXT = `{"type":"gap",`;
+/** The end of the journal is written again in pieces of this size. */
+const REWRITE_BYTES = 1 << 20;
 
 /** What recovery works on. */
 export interface RecoveryParts {
@@ -90,7 +95,11 @@ interface Tail {
   readonly moments: PackedMoment[];
   readonly extents: MapExtent[];
   readonly baseline: BaselineEntry[];
-  readonly sealed: { segment: number; bytes: number; firstSeq: number; lastSeq: number }[];
+  readonly sealed: { segment: number; from: number; bytes: number; firstSeq: number; lastSeq: number }[];
+  /** Marks and meta records, in order. */
+  readonly texts: ScannedRecord[];
+  /** What prunes have left, in order: the map may not have been told. */
+  thinned: Retained | undefined;
   /** Segments behind a break. */
   readonly behind: string[];
   /** The segment with the break, and what is left of it. */
@@ -119,10 +128,20 @@ export async function recoverVolume(parts: RecoveryParts): Promise<RecoveredJour
   dropTorn(disk, tail);
   for (const sealed of tail.sealed) {
     const file = disk.open(path.join(directory, segmentFileName(sealed.segment)), { mode: "write" });
-    await file.sync();
-    file.close();
+    try {
+      // A position behind the header is that of a segment that was yet to be made.
+      const from = sealed.from <= SEGMENT_HEADER_BYTES ? 0 : sealed.from;
+      // What is compressed was durable before.
+      if (!segments.isCompressed(sealed.segment)) {
+        await inTurns(rewrite(file, from, sealed.bytes), parts.scheduler);
+      }
+      await file.sync();
+    } finally {
+      file.close();
+    }
   }
   await disk.syncDirectory(directory);
+  for (const record of tail.texts) parts.onText(record);
 
   if (parts.primary !== undefined) {
     const appliedSeq = Math.max(durableSeq, tail.appliedSeq);
@@ -137,7 +156,12 @@ export async function recoverVolume(parts: RecoveryParts): Promise<RecoveredJour
   map.transaction(() => {
     if (parts.baseline !== undefined) { for (const _ of parts.baseline.add(tail.baseline)); }
     for (const _ of map.addExtents(tail.extents.filter((extent) => extent.seq > indexedSeq)));
-    new Moments(map).add(tail.moments.filter((moment) => moment.seq > indexedSeq));
+    const moments = new Moments(map);
+    moments.add(tail.moments.filter((moment) => moment.seq > indexedSeq));
+    if (tail.thinned !== undefined) {
+      const { horizonSeq, kept } = intersectRetained(moments.retained(), tail.thinned);
+      moments.thin(horizonSeq, kept);
+    }
     for (const sealed of tail.sealed) {
       map.statement(
         "INSERT OR REPLACE INTO segments (segment, first_seq, last_seq, bytes) VALUES (?, ?, ?, ?)",
@@ -205,6 +229,8 @@ function readTail(parts: RecoveryParts, numbers: readonly number[]): Tail {
     extents: [],
     baseline: [],
     sealed: [],
+    texts: [],
+    thinned: undefined,
     behind: [],
     torn: undefined,
   };
@@ -232,7 +258,7 @@ function readTail(parts: RecoveryParts, numbers: readonly number[]): Tail {
       const { kind, seq, client } = record.header;
       if (isCommand(kind) && seq !== tail.lastSeq + 1) return false;
       if (kind === "baseline" && client > 0 && client !== tail.lastBaseline + 1) return false;
-      take(record, segment, tail, parts.onText);
+      take(record, segment, tail);
       return true;
     });
     if (fileBytes < from) {
@@ -249,7 +275,13 @@ function readTail(parts: RecoveryParts, numbers: readonly number[]): Tail {
       tail.torn = { place, validBytes };
       segments.forget(segment);
     }
-    tail.sealed.push({ segment, bytes: validBytes, firstSeq: header.previousSeq + 1, lastSeq: tail.lastSeq });
+    tail.sealed.push({
+      segment,
+      from,
+      bytes: validBytes,
+      firstSeq: header.previousSeq + 1,
+      lastSeq: tail.lastSeq,
+    });
   }
   return tail;
 }
@@ -275,11 +307,14 @@ function take(
   { header, offset, text }: ScannedRecord,
   segment: number,
   tail: Tail,
-  onText: (record: ScannedRecord) => void,
 ): void {
   if (text !== undefined) {
-    onText({ header, offset, text });
+    tail.texts.push({ header, offset, text });
     if (text.startsWith(GAP_TEXT)) tail.appliedSeq = header.seq;
+    const said = JSON.parse(text) as JournalText;
+    if (said.type === "thinned") {
+      tail.thinned = tail.thinned === undefined ? said : intersectRetained(tail.thinned, said);
+    }
   }
   if (header.kind === "baseline") {
     tail.baseline.push(baselineEntryOf(header, { segment, offset }));
@@ -300,6 +335,20 @@ function take(
       recordOffset: hole ? 0 : offset,
       payloadBlock: Math.max(0, extent.payloadBlock),
     });
+  }
+}
+
+/** Writes a range over itself, so that the next sync covers it. */
+function* rewrite(file: DiskFile, from: number, end: number): Generator<void> {
+  const bytes = new Uint8Array(Math.min(REWRITE_BYTES, Math.max(0, end - from)));
+  for (let at = from; at < end; at += bytes.length) {
+    const part = bytes.subarray(0, Math.min(bytes.length, end - at));
+    const got = file.read(at, part);
+    if (got !== part.length) {
+      throw new VarveError("io", `rewrite the end of ${file.path}: it has shrunk to ${at + got} bytes`);
+    }
+    file.write(at, part);
+    yield;
   }
 }
 

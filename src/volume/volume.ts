@@ -12,10 +12,10 @@ import type { MarkRow, VolumeRow } from "../catalog/catalog.ts";
 import { BaselineLedger } from "../catalog/baseline_ledger.ts";
 import { type Gap, Gaps } from "../catalog/gaps.ts";
 import { REBUILD_HINT } from "../catalog/database.ts";
-import { intersectRetained, Moments, type Retained } from "../catalog/moments.ts";
+import { Moments, type Retained } from "../catalog/moments.ts";
 import { MOMENT_KINDS } from "../catalog/packing.ts";
 import { RecoveryMap } from "../catalog/recovery_map.ts";
-import type { Disk, SpaceGuard } from "../disk/mod.ts";
+import { type Disk, makeDurableDirectory, type SpaceGuard } from "../disk/mod.ts";
 import { JournalWriter, type ScannedRecord, SegmentReader } from "../journal/mod.ts";
 import { VOLUME_FILES } from "../timeline/past.ts";
 import { RegionCache, View } from "../timeline/view.ts";
@@ -92,7 +92,9 @@ export async function prepareVolume(
   options: { disk: Disk; directory: string; adopt: boolean },
 ): Promise<void> {
   const { disk, directory } = options;
-  disk.makeDirectory(path.join(directory, VOLUME_FILES.segments));
+  // The catalogue will tell of this folder, so its name must survive power loss first, and those above it.
+  const volumesDirectory = path.dirname(directory);
+  await makeDurableDirectory(disk, path.join(directory, VOLUME_FILES.segments), volumesDirectory);
   if (!options.adopt) {
     const file = disk.open(row.primaryPath, { mode: "create-new" });
     try {
@@ -223,7 +225,6 @@ export class Volume {
       } catch (thrown) {
         failure = VarveError.from(thrown, "open the primary");
       }
-      let thinned: Retained | undefined;
       const recovered = await recoverVolume({
         directory: segmentsDirectory,
         volumeId: row.id,
@@ -237,13 +238,9 @@ export class Volume {
         onText: (record) => {
           const text = JSON.parse(record.text ?? "null") as JournalText;
           for (const gap of gapsOfText(text)) gaps.note(gap);
-          if (text.type === "thinned") {
-            thinned = thinned === undefined ? text : intersectRetained(thinned, text);
-          }
           if (text.type !== "volume") surroundings.onText(text, record);
         },
       });
-      if (thinned !== undefined) finishThinning(map, thinned);
       const state = new JournalState({
         type: "volume",
         ...surroundings.describe(),
@@ -326,7 +323,7 @@ export class Volume {
    */
   async describeDeletion(): Promise<void> {
     const text = JSON.stringify({ type: "volume-deleted" } satisfies JournalText);
-    if (this.#live !== undefined) return await this.#live.describe(text);
+    if (this.#live !== undefined) return (await this.#live.describe(text))();
     const journal = this.journal ?? new JournalWriter(this.#surroundings.disk, {
       directory: path.join(this.directory, VOLUME_FILES.segments),
       volumeId: this.id,
@@ -530,13 +527,6 @@ export class Volume {
       this.map.close();
     }
   }
-}
-
-/** Thins what a crash kept from being thinned after the journal had been told. */
-function finishThinning(map: RecoveryMap, thinned: Retained): void {
-  const moments = new Moments(map);
-  const { horizonSeq, kept } = intersectRetained(moments.retained(), thinned);
-  map.transaction(() => moments.thin(horizonSeq, kept));
 }
 
 function openPrimary(row: VolumeRow, disk: Disk): Primary {

@@ -1,0 +1,181 @@
+/**
+ * What a volume must hold: for each block a list of versions. Content is shared, so a version costs a few words.
+ */
+import { Buffer } from "node:buffer";
+import { BLOCK_BYTES } from "../../src/base/block_device.ts";
+import { ZERO_BLOCK } from "../../src/base/bytes.ts";
+
+/** A change as a host sent it. */
+export type Change =
+  | { readonly kind: "write"; readonly offset: number; readonly data: Uint8Array }
+  | { readonly kind: "trim" | "zero"; readonly offset: number; readonly length: number }
+  | { readonly kind: "flush" | "mark" };
+
+interface BlockVersion {
+  readonly seq: number;
+  /** `undefined`: zeroes. */
+  readonly bytes: Uint8Array | undefined;
+}
+
+/** The contents of a volume at every sequence. */
+export class VolumeModel {
+  readonly sizeBytes: number;
+  /** Time of each sequence in microseconds, the sequence being the index. */
+  readonly timesUs: number[];
+  readonly #blocks = new Map<number, BlockVersion[]>();
+  /** Longest list of versions aside, blocks in use, ascending; made when asked for. */
+  #sorted: number[] | undefined;
+
+  constructor(sizeBytes: number, createdUs: number) {
+    this.sizeBytes = sizeBytes;
+    this.timesUs = [createdUs];
+  }
+
+  /** Newest sequence. */
+  get lastSeq(): number {
+    return this.timesUs.length - 1;
+  }
+
+  /** Blocks that were ever written, ascending. */
+  get usedBlocks(): readonly number[] {
+    return this.#sorted ??= [...this.#blocks.keys()].sort((a, b) => a - b);
+  }
+
+  /** Takes the next command. */
+  apply(change: Change, timeUs: number): void {
+    this.timesUs.push(timeUs);
+    if (change.kind === "write") this.#write(change.offset, change.data);
+    else if (change.kind === "trim" || change.kind === "zero") this.#zero(change.offset, change.length);
+  }
+
+  #write(offset: number, data: Uint8Array): void {
+    const end = offset + data.length;
+    for (let at = offset; at < end;) {
+      const block = Math.floor(at / BLOCK_BYTES);
+      const until = Math.min(end, (block + 1) * BLOCK_BYTES);
+      const part = data.subarray(at - offset, until - offset);
+      if (part.length === BLOCK_BYTES) this.#push(block, part);
+      else {
+        const bytes = this.#copyOf(block);
+        bytes.set(part, at - block * BLOCK_BYTES);
+        this.#push(block, bytes);
+      }
+      at = until;
+    }
+  }
+
+  #zero(offset: number, length: number): void {
+    const end = offset + length;
+    const first = Math.floor(offset / BLOCK_BYTES);
+    const last = Math.floor((end - 1) / BLOCK_BYTES);
+    for (const [block, versions] of this.#blocks) {
+      if (block < first || block > last || versions.at(-1)?.bytes === undefined) continue;
+      const from = Math.max(0, offset - block * BLOCK_BYTES);
+      const until = Math.min(BLOCK_BYTES, end - block * BLOCK_BYTES);
+      if (from === 0 && until === BLOCK_BYTES) this.#push(block, undefined);
+      else this.#push(block, this.#copyOf(block).fill(0, from, until));
+    }
+  }
+
+  #copyOf(block: number): Uint8Array {
+    return this.#blocks.get(block)?.at(-1)?.bytes?.slice() ?? new Uint8Array(BLOCK_BYTES);
+  }
+
+  #push(block: number, bytes: Uint8Array | undefined): void {
+    const versions = this.#blocks.get(block);
+    const version = { seq: this.lastSeq, bytes };
+    if (versions !== undefined) versions.push(version);
+    else {
+      this.#blocks.set(block, [version]);
+      this.#sorted = undefined;
+    }
+  }
+
+  /** Forgets every command after `seq`: a crash has taken them. */
+  truncate(seq: number): void {
+    this.timesUs.length = seq + 1;
+    for (const versions of this.#blocks.values()) {
+      while ((versions.at(-1)?.seq ?? 0) > seq) versions.pop();
+    }
+  }
+
+  /** A block as of a sequence; `undefined` stands for zeroes. */
+  block(block: number, seq: number): Uint8Array | undefined {
+    const versions = this.#blocks.get(block);
+    if (versions === undefined) return undefined;
+    let low = 0;
+    let high = versions.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((versions[middle]?.seq ?? 0) <= seq) low = middle + 1;
+      else high = middle;
+    }
+    return versions[low - 1]?.bytes;
+  }
+
+  /** Says where bytes of the volume differ from those of a sequence, or nothing. */
+  difference(actual: Uint8Array, offset: number, seq: number): string | undefined {
+    const end = offset + actual.length;
+    for (let at = offset; at < end;) {
+      const block = Math.floor(at / BLOCK_BYTES);
+      const until = Math.min(end, (block + 1) * BLOCK_BYTES);
+      const expected = this.block(block, seq) ?? ZERO_BLOCK;
+      const found = actual.subarray(at - offset, until - offset);
+      const wanted = expected.subarray(at - block * BLOCK_BYTES, until - block * BLOCK_BYTES);
+      if (!sameBytes(found, wanted)) return this.#describe(block, at, found, wanted, seq);
+      at = until;
+    }
+    return undefined;
+  }
+
+  #describe(block: number, at: number, found: Uint8Array, wanted: Uint8Array, seq: number): string {
+    const first = found.findIndex((byte, index) => byte !== wanted[index]);
+    const versions = this.#blocks.get(block) ?? [];
+    const from = at - block * BLOCK_BYTES;
+    const matching = versions.filter(({ bytes }) =>
+      sameBytes(found, (bytes ?? ZERO_BLOCK).subarray(from, from + found.length))
+    ).map((version) => version.seq);
+    const zeroes = sameBytes(found, ZERO_BLOCK.subarray(0, found.length));
+    const looksLike = matching.length > 0
+      ? `as of sequence ${matching.join(", ")}`
+      : zeroes
+      ? "zeroes"
+      : "unknown bytes";
+    return `byte ${at + first} (block ${block}) at sequence ${seq} is ${found[first]}, not ${
+      wanted[first]
+    }; ` +
+      `the block is ${looksLike}; its versions are ${
+        versions.map((version) => version.seq).slice(-12).join(", ")
+      }`;
+  }
+}
+
+/** Whether both are the same bytes. */
+export function sameBytes(one: Uint8Array, other: Uint8Array): boolean {
+  return Buffer.from(one.buffer, one.byteOffset, one.length).equals(other);
+}
+
+/** Whether all bytes are zero. */
+export function isZeroes(bytes: Uint8Array): boolean {
+  return sameBytes(bytes, ZERO_BLOCK.subarray(0, bytes.length));
+}
+
+const NOISE_BYTES = 16 << 20;
+let noise: Uint8Array | undefined;
+
+/** Bytes that are hardly ever the same twice; `choice` is any whole number from 0 on. They must never be changed. */
+export function noiseAt(choice: number, length: number): Uint8Array {
+  if (noise === undefined) {
+    const words = new Uint32Array(NOISE_BYTES / 4);
+    let state = 0x2545f491;
+    for (let at = 0; at < words.length; at++) {
+      state ^= state << 13;
+      state ^= state >>> 17;
+      state ^= state << 5;
+      words[at] = state;
+    }
+    noise = new Uint8Array(words.buffer);
+  }
+  const from = (choice * 8) % (NOISE_BYTES - length);
+  return noise.subarray(from, from + length);
+}

@@ -1,0 +1,401 @@
+/**
+ * What may happen while the engine runs: one function for each kind of step, and a table of how often each comes.
+ * To add a step, write its function and give it a line in {@linkcode STEPS}.
+ */
+import type { RetentionPolicy } from "../../src/engine.ts";
+import { checkFlipped, checkMoment, checkRetained } from "./checks.ts";
+import { type Change, noiseAt } from "./model.ts";
+import type { Subject } from "./subject.ts";
+import { settle } from "./virtual_time.ts";
+import { CALLER, type OpenConnection, type World } from "./world.ts";
+
+/** One kind of step. It may begin work without waiting for its end. */
+export type Step = (world: World, subject: Subject) => Promise<void> | void;
+
+const REGION_BYTES = 16 << 20;
+const CONNECTIONS_MAX = 6;
+const MARKS_MAX = 12;
+const SECOND_US = 1_000_000;
+
+/** Kinds of steps with their weights. */
+export const STEPS: readonly (readonly [weight: number, name: string, step: Step])[] = [
+  [40, "writes", writes],
+  [8, "unaligned writes", unalignedWrites],
+  [3, "large write", largeWrite],
+  [5, "trim or zero", makeHole],
+  [2, "wide hole", makeWideHole],
+  [8, "flush", flush],
+  [6, "FUA write", forcedWrite],
+  [8, "read", read],
+  [4, "connect", connect],
+  [2, "drop a connection", dropConnection],
+  [5, "mark", mark],
+  [2, "pin", pin],
+  [2, "delete a mark", deleteMark],
+  [2, "policy", setPolicy],
+  [3, "prune", prune],
+  [5, "open the past", openPast],
+  [4, "read the past", readPast],
+  [2, "look at a moment", lookAtMoment],
+  [6, "time passes", passTime],
+  [6, "wait", wait],
+  [1, "I/O error", failOperation],
+  [1, "full disk", fillDisk],
+  [1, "bit flip", flipBit],
+  [1, "delete the volume", deleteVolume],
+];
+
+/** Picks a step by its weight. */
+export function pickStep(world: World): { name: string; step: Step } {
+  const total = STEPS.reduce((sum, [weight]) => sum + weight, 0);
+  let left = world.random.below(total);
+  for (const [weight, name, step] of STEPS) {
+    left -= weight;
+    if (left < 0) return { name, step };
+  }
+  return { name: "wait", step: wait };
+}
+
+/** A connection to the live volume, made when there is none. */
+async function host(world: World, subject: Subject): Promise<OpenConnection | undefined> {
+  const open = world.connections.filter((connection) =>
+    connection.subject === subject && connection.seq === undefined && connection.client.isOpen
+  );
+  const found = open[world.random.below(Math.max(1, open.length))];
+  if (found !== undefined) return found;
+  const made = await world.connect(subject);
+  if (typeof made !== "string") return made;
+  if (!world.faulty) world.violate(`${subject.name}: a host is refused: ${made}`);
+  return undefined;
+}
+
+async function send(
+  world: World,
+  subject: Subject,
+  ...requests: { change: Change | { kind: "read"; offset: number; length: number }; fua?: boolean }[]
+): Promise<void> {
+  const connection = await host(world, subject);
+  for (const { change, fua } of requests) {
+    world.note(
+      `  ${change.kind} ${"offset" in change ? change.offset : ""}+${
+        "data" in change ? change.data.length : "length" in change ? change.length : ""
+      }${fua ? " FUA" : ""}`,
+    );
+  }
+  connection?.client.request(...requests);
+}
+
+/** Often the same few places, so that versions pile up. */
+function placeOf(world: World, subject: Subject, granularity: number): number {
+  const { random } = world;
+  const within = random.oneIn(3) ? subject.sizeBytes : Math.min(subject.sizeBytes, 64 * 4096);
+  const from = within < subject.sizeBytes && random.oneIn(4) ? subject.sizeBytes - within : 0;
+  return Math.floor((from + random.below(within)) / granularity) * granularity;
+}
+
+function writeOf(world: World, subject: Subject, options: { granularity: number; maxBytes: number }): Change {
+  const { random } = world;
+  const { granularity, maxBytes } = options;
+  const offset = placeOf(world, subject, granularity);
+  const wanted = Math.ceil((1 + random.below(maxBytes)) / granularity) * granularity;
+  const length = Math.max(1, Math.min(wanted, subject.sizeBytes - offset));
+  return { kind: "write", offset, data: noiseAt(random.bits(), length) };
+}
+
+async function writes(world: World, subject: Subject): Promise<void> {
+  const requests = Array.from({ length: 1 + world.random.below(6) }, () => ({
+    change: writeOf(world, subject, { granularity: 4096, maxBytes: world.random.oneIn(5) ? 65536 : 12288 }),
+  }));
+  await send(world, subject, ...requests);
+}
+
+async function unalignedWrites(world: World, subject: Subject): Promise<void> {
+  const requests = Array.from({ length: 1 + world.random.below(3) }, () => ({
+    change: writeOf(world, subject, { granularity: 1, maxBytes: world.random.pick([1, 600, 9000]) }),
+  }));
+  await send(world, subject, ...requests);
+}
+
+async function largeWrite(world: World, subject: Subject): Promise<void> {
+  const maxBytes = world.random.oneIn(4) ? 3 << 20 : 400_000;
+  const granularity = world.random.oneIn(3) ? 512 : 4096;
+  await send(world, subject, { change: writeOf(world, subject, { granularity, maxBytes }) });
+}
+
+async function makeHole(world: World, subject: Subject): Promise<void> {
+  const { random } = world;
+  const offset = placeOf(world, subject, random.pick([1, 512, 4096]));
+  const length = 1 + random.below(Math.min(subject.sizeBytes - offset, random.pick([512, 20_000, 300_000])));
+  await send(world, subject, {
+    change: { kind: random.pick(["trim", "zero"]), offset, length },
+    fua: random.oneIn(6),
+  });
+}
+
+async function makeWideHole(world: World, subject: Subject): Promise<void> {
+  const { random } = world;
+  const { sizeBytes } = subject;
+  const whole = random.oneIn(2) || sizeBytes <= REGION_BYTES;
+  const offset = whole ? 0 : random.below(sizeBytes - REGION_BYTES);
+  const length = whole
+    ? sizeBytes
+    : Math.min(sizeBytes - offset, REGION_BYTES + random.below(2 * REGION_BYTES));
+  await send(world, subject, { change: { kind: random.pick(["trim", "zero"]), offset, length } });
+}
+
+async function flush(world: World, subject: Subject): Promise<void> {
+  await send(world, subject, { change: { kind: "flush" } });
+}
+
+async function forcedWrite(world: World, subject: Subject): Promise<void> {
+  await send(world, subject, {
+    change: writeOf(world, subject, { granularity: 512, maxBytes: 8192 }),
+    fua: true,
+  });
+}
+
+async function read(world: World, subject: Subject): Promise<void> {
+  const offset = placeOf(world, subject, world.random.pick([1, 4096]));
+  const length = 1 + world.random.below(Math.min(subject.sizeBytes - offset, 200_000));
+  await send(world, subject, { change: { kind: "read", offset, length } });
+}
+
+async function connect(world: World, subject: Subject): Promise<void> {
+  if (world.connections.length >= CONNECTIONS_MAX) return dropConnection(world);
+  const made = await world.connect(subject);
+  if (typeof made === "string" && !world.faulty) world.violate(`${subject.name}: a host is refused: ${made}`);
+}
+
+function dropConnection(world: World): void {
+  const index = world.random.below(Math.max(1, world.connections.length));
+  const [connection] = world.connections.splice(index, 1);
+  if (world.random.oneIn(2)) connection?.client.disconnect();
+  else connection?.client.drop();
+}
+
+/** Notes the outcome of something that people order; a refusal without cause is a violation. */
+function attend(world: World, tried: string, work: Promise<unknown>, onDone: () => void): void {
+  const { life } = world;
+  work.then(() => {
+    if (world.disk.powered && life === world.life) onDone();
+  }, (thrown) => {
+    if (world.faulty) return;
+    world.noteViolation(`${tried}: ${thrown instanceof Error ? thrown.message : String(thrown)}`, life);
+  });
+}
+
+async function mark(world: World, subject: Subject): Promise<void> {
+  if (subject.marks.size >= MARKS_MAX) return await deleteMark(world, subject);
+  const live = await world.live(subject);
+  const name = `m${world.random.below(1000)}`;
+  if (subject.marks.has(name)) return;
+  const pinned = world.random.oneIn(3);
+  const before = live.lastSeq;
+  const work = world.appliance.createMark(subject.name, { name, pinned }, CALLER);
+  if (live.lastSeq === before) {
+    subject.uncertain = { kind: "mark" };
+    subject.mayBecome(name, { seq: before + 1, pinned });
+    const { life } = world;
+    attend(world, `mark ${name}`, work, () => world.noteViolation(`mark ${name} took no sequence`, life));
+    return;
+  }
+  subject.model.apply({ kind: "mark" }, live.lastTimeUs);
+  const state = { seq: live.lastSeq, pinned };
+  subject.mayBecome(name, state);
+  attend(world, `mark ${name}`, work, () => {
+    subject.durableSeq = Math.max(subject.durableSeq, state.seq);
+    subject.answeredSeq = Math.max(subject.answeredSeq, state.seq);
+    subject.becomes(name, state);
+  });
+}
+
+function anyMark(world: World, subject: Subject): { name: string; seq: number; pinned: boolean } | undefined {
+  const marks = subject.certainMarks();
+  // While a prune is under way it may take the mark first.
+  return subject.prune === undefined ? marks[world.random.below(Math.max(1, marks.length))] : undefined;
+}
+
+function pin(world: World, subject: Subject): void {
+  const found = anyMark(world, subject);
+  if (found === undefined) return;
+  const state = { seq: found.seq, pinned: !found.pinned };
+  subject.mayBecome(found.name, state);
+  attend(
+    world,
+    `pin ${found.name}`,
+    world.appliance.updateMark(subject.name, found.name, { pinned: state.pinned }, CALLER),
+    () => subject.becomes(found.name, state),
+  );
+}
+
+function deleteMark(world: World, subject: Subject): void {
+  const found = anyMark(world, subject);
+  if (found === undefined) return;
+  subject.mayBecome(found.name, undefined);
+  attend(
+    world,
+    `delete mark ${found.name}`,
+    world.appliance.deleteMark(subject.name, found.name, CALLER),
+    () => subject.becomes(found.name, undefined),
+  );
+}
+
+const POLICIES: readonly [RetentionPolicy, ...RetentionPolicy[]] = [
+  { continuous: "24h", tiers: [{ every: "1h", for: "7d" }, { every: "1d", for: "30d" }] },
+  { continuous: "1s", tiers: [] },
+  { continuous: "10s", tiers: [{ every: "2s", for: "1m" }] },
+  { continuous: "1m", tiers: [{ every: "10s", for: "10m" }, { every: "1m", for: "2h" }] },
+  { continuous: "5m", tiers: [{ every: "1h", for: "1d" }] },
+];
+
+function setPolicy(world: World, subject: Subject): void {
+  if (subject.policies.length > 1) return;
+  const policy = world.random.pick(POLICIES);
+  const text = JSON.stringify(policy);
+  subject.policies.push(text);
+  attend(
+    world,
+    "set the policy",
+    world.appliance.setRetention(subject.name, policy, CALLER),
+    () => subject.policies = [text],
+  );
+}
+
+async function prune(world: World, subject: Subject): Promise<void> {
+  if (subject.prune !== undefined || world.faulty) return;
+  const marks = subject.certainMarks();
+  const policy = world.appliance.getRetention(subject.name);
+  const job = world.appliance.startPrune(subject.name, CALLER);
+  for (const [name, states] of subject.marks) {
+    if (states.some((state) => state?.pinned === false)) subject.mayBecome(name, undefined);
+  }
+  subject.prune = {
+    jobId: job.id,
+    policy,
+    pinned: marks.filter((mark) => mark.pinned).map((mark) => mark.seq),
+    unpinned: marks.filter((mark) => !mark.pinned).map((mark) => mark.seq),
+    latestUs: world.time.nowUs(),
+  };
+  if (world.random.oneIn(2)) await wait(world);
+}
+
+/** Looks whether the prune of a volume has ended, and if so what it has done. */
+export function attendPrune(world: World, subject: Subject): void {
+  const { prune } = subject;
+  if (prune === undefined || world.faulty) return;
+  prune.latestUs = Math.max(prune.latestUs, world.time.nowUs());
+  const job = world.appliance.getJob(prune.jobId);
+  if (job.state === "running") return;
+  world.note(`prune of ${subject.name}: ${job.state} ${JSON.stringify(job.result ?? job.error)}`);
+  if (job.state !== "succeeded") {
+    world.violate(`${subject.name}: a prune has ${job.state}: ${job.error?.detail ?? "no error"}`);
+  }
+  checkRetained(world, subject);
+  const listed = new Set(world.appliance.listMarks(subject.name).map((found) => found.name));
+  for (const [name, states] of [...subject.marks]) {
+    const certain = new Set(states.map((state) => JSON.stringify(state))).size <= 2 &&
+      states.includes(undefined);
+    if (!certain) continue;
+    const state = states.find((other) => other !== undefined);
+    if (!listed.has(name) && state !== undefined && !subject.retains(state.seq)) {
+      subject.becomes(name, undefined);
+    }
+  }
+}
+
+async function openPast(world: World, subject: Subject): Promise<void> {
+  if (world.connections.length >= CONNECTIONS_MAX) return dropConnection(world);
+  const { lastSeq } = subject.model;
+  const seq = world.random.below(lastSeq + 1);
+  const opened = await world.connect(subject, seq);
+  if (typeof opened !== "string") return;
+  if (subject.retains(seq) && subject.prune === undefined && !world.faulty) {
+    world.violate(`${subject.name}: sequence ${seq} is kept, but it is refused: ${opened}`);
+  }
+}
+
+function readPast(world: World): void {
+  const past = world.connections.filter((connection) =>
+    connection.seq !== undefined && connection.client.isOpen
+  );
+  const connection = past[world.random.below(Math.max(1, past.length))];
+  if (connection === undefined) return;
+  const { sizeBytes } = connection.subject;
+  for (let count = 1 + world.random.below(4); count > 0; count--) {
+    const offset = placeOf(world, connection.subject, 1);
+    const length = 1 + world.random.below(Math.min(sizeBytes - offset, 300_000));
+    connection.client.request({ change: { kind: "read", offset, length } });
+  }
+}
+
+async function lookAtMoment(world: World, subject: Subject): Promise<void> {
+  if (world.faulty || subject.prune !== undefined) return;
+  const seqs = subject.retainedSeqs();
+  await checkMoment(world, subject, seqs[world.random.below(seqs.length)] ?? 0, "a kept moment");
+}
+
+function passTime(world: World): void {
+  const { random } = world;
+  const us = random.below(random.pick([SECOND_US, 10 * SECOND_US, 600 * SECOND_US, 20_000 * SECOND_US]));
+  world.time.stepWall(random.oneIn(6) ? -Math.min(us, 60 * SECOND_US) : us);
+}
+
+/** Lets the engine come to rest, or nearly so. */
+async function wait(world: World): Promise<void> {
+  for (let count = world.random.below(60); count > 0; count--) if (!await world.turn()) return;
+}
+
+async function flipBit(world: World, subject: Subject): Promise<void> {
+  if (world.faulty || subject.prune !== undefined) return;
+  const seqs = subject.retainedSeqs();
+  await checkFlipped(world, subject, seqs[world.random.below(seqs.length)] ?? 0);
+}
+
+/** Leaves little space, or gives it back. */
+function fillDisk(world: World): void {
+  const { disk, random } = world;
+  if (world.faulty && random.oneIn(2)) disk.capacityBytes = Infinity;
+  else {
+    world.faulty = true;
+    for (const subject of world.subjects) subject.mayThin = true;
+    disk.capacityBytes = disk.usedBytes() + random.below(random.pick([8192, 1 << 20, 12 << 20]));
+  }
+}
+
+async function deleteVolume(world: World, subject: Subject): Promise<void> {
+  if (
+    world.subjects.filter((other) => other.state === "there").length === 1 || world.faulty ||
+    subject.prune !== undefined
+  ) return;
+  for (const connection of world.connections) if (connection.subject === subject) connection.client.drop();
+  world.connections = world.connections.filter((connection) => connection.subject !== subject);
+  await settle();
+  while (world.appliance.getVolume(subject.name).counts.connections > 0) {
+    if (!await world.turn()) world.violate(`${subject.name}: a connection does not end`);
+  }
+  if (subject.marks.size !== subject.certainMarks().length || subject.policies.length > 1) return;
+  subject.state = "leaving";
+  await world.until(
+    `delete volume ${subject.name}`,
+    world.appliance.deleteVolume(subject.name, { purge: world.random.oneIn(2) }, CALLER),
+  );
+  subject.reset();
+}
+
+function failOperation(world: World): void {
+  world.faulty = true;
+  orderFault(world);
+}
+
+/** Makes some of the next operations of some kind fail. */
+export function orderFault(world: World): void {
+  const { random } = world;
+  const part = random.pick([".seg", "primary.img", ".sqlite", ""]);
+  world.disk.fail({
+    kind: part === ".sqlite" ? "commit" : random.pick(["read", "write", "sync"]),
+    matches: (place) => place.includes(part),
+    code: random.oneIn(3) ? "no-space" : "io",
+    after: random.below(10),
+    times: 1 + random.below(3),
+  });
+}

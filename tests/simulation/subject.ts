@@ -1,0 +1,101 @@
+/** A volume of the simulation, with all that was promised about it. */
+import type { RetentionPolicy } from "../../src/engine.ts";
+import { type Change, VolumeModel } from "./model.ts";
+
+/** A mark as it may be; `undefined` stands for no mark of that name. */
+export type MarkState = { readonly seq: number; readonly pinned: boolean } | undefined;
+
+/** Which moments exist: those in `kept`, and every one from `horizon` on. */
+export interface Retained {
+  readonly horizon: number;
+  readonly kept: ReadonlySet<number>;
+}
+
+/** A prune that was started and whose outcome has not been looked at. */
+export interface StartedPrune {
+  readonly jobId: string;
+  readonly policy: RetentionPolicy;
+  /** Sequences of marks that were pinned when it began. */
+  readonly pinned: readonly number[];
+  /** Sequences of other marks. */
+  readonly unpinned: readonly number[];
+  /** The latest that the wall clock has shown since it began, in microseconds. */
+  latestUs: number;
+}
+
+/** One volume: its model, and what hosts and people were told. */
+export class Subject {
+  readonly name: string;
+  readonly sizeBytes: number;
+  model: VolumeModel;
+  /** `asked` and `leaving`: it may be there, being made or deleted. `there`: it must be. */
+  state: "unasked" | "asked" | "there" | "leaving" = "unasked";
+  id = "";
+  /** Newest sequence acknowledged as durable: it survives power loss. */
+  durableSeq = 0;
+  /** Newest sequence acknowledged at all: it survives the death of the process. */
+  answeredSeq = 0;
+  /** A command that was refused for a failure of the storage: it may be in the journal all the same. */
+  uncertain: Change | undefined;
+  /** For each name every state that the mark may be in. */
+  readonly marks = new Map<string, MarkState[]>();
+  /** Policies that may be in force, as JSON. */
+  policies: string[] = [];
+  retained: Retained = { horizon: 0, kept: new Set() };
+  prune: StartedPrune | undefined;
+  /** Space was short in this life: the oldest history may have been thinned, though no pinned mark. */
+  mayThin = false;
+
+  constructor(name: string, sizeBytes: number) {
+    this.name = name;
+    this.sizeBytes = sizeBytes;
+    this.model = new VolumeModel(sizeBytes, 0);
+  }
+
+  /** The volume is gone; the next one of its name begins anew. */
+  reset(): void {
+    this.model = new VolumeModel(this.sizeBytes, 0);
+    this.state = "unasked";
+    this.id = "";
+    this.durableSeq = 0;
+    this.answeredSeq = 0;
+    this.uncertain = undefined;
+    this.marks.clear();
+    this.policies = [];
+    this.retained = { horizon: 0, kept: new Set() };
+    this.prune = undefined;
+    this.mayThin = false;
+  }
+
+  /** Whether a moment exists. */
+  retains(seq: number): boolean {
+    return seq >= this.retained.horizon ? seq <= this.model.lastSeq : this.retained.kept.has(seq);
+  }
+
+  /** Every moment there is, ascending. */
+  retainedSeqs(): number[] {
+    const seqs = [...this.retained.kept].sort((a, b) => a - b);
+    for (let seq = this.retained.horizon; seq <= this.model.lastSeq; seq++) seqs.push(seq);
+    return seqs;
+  }
+
+  /** A mark of this name may be in a further state from now on. */
+  mayBecome(mark: string, state: MarkState): void {
+    this.marks.set(mark, [...(this.marks.get(mark) ?? [undefined]), state]);
+  }
+
+  /** A mark is in a state for certain. */
+  becomes(mark: string, state: MarkState): void {
+    if (state === undefined) this.marks.delete(mark);
+    // A prune that is under way may take it.
+    else this.marks.set(mark, this.prune === undefined ? [state] : [state, undefined]);
+  }
+
+  /** Marks that exist for certain, with their state. */
+  certainMarks(): { name: string; seq: number; pinned: boolean }[] {
+    return [...this.marks].flatMap(([name, states]) => {
+      const state = states.length === 1 ? states[0] : undefined;
+      return state === undefined ? [] : [{ name, ...state }];
+    });
+  }
+}

@@ -109,7 +109,8 @@ export async function live(
     }
     if (random.below(12) === 0) {
       const mark = { name: `m${live.lastSeq + 1}`, pinned: random.below(2) === 0, note: undefined };
-      const moment = await live.mark(JSON.stringify({ type: "mark", ...mark }));
+      const { told, ...moment } = await live.mark(JSON.stringify({ type: "mark", ...mark }));
+      told();
       past.push(model.slice());
       test.marks.push({ ...mark, ...moment });
     }
@@ -117,15 +118,15 @@ export async function live(
     const mark = test.marks[index];
     if (mark !== undefined && random.below(2) === 0) {
       const change = { pinned: !mark.pinned, note: `note ${step}` };
-      await live.describe(JSON.stringify({ type: "mark-changed", name: mark.name, ...change }));
+      (await live.describe(JSON.stringify({ type: "mark-changed", name: mark.name, ...change })))();
       test.marks[index] = { ...mark, ...change };
     } else if (mark !== undefined) {
-      await live.describe(JSON.stringify({ type: "mark-deleted", name: mark.name }));
+      (await live.describe(JSON.stringify({ type: "mark-deleted", name: mark.name })))();
       test.marks.splice(index, 1);
     }
     if (random.below(30) === 0) {
       const policy = { continuous: `${1 + random.below(9)}h`, tiers: [] };
-      await live.describe(JSON.stringify({ type: "policy", policy }));
+      (await live.describe(JSON.stringify({ type: "policy", policy })))();
       test.row = { ...test.row, policy: JSON.stringify(policy) };
     }
   }

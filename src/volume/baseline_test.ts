@@ -132,7 +132,10 @@ Deno.test("an adopted disk is captured from the first moment on, through power c
               JSON.stringify({ type: "mark", name: `m${history.length}`, pinned: true }),
             );
             history.push({ kind: "mark", ...NOTHING });
-            waits.push(answer.then(({ seq }) => void (durableSeq = Math.max(durableSeq, seq)), () => {}));
+            waits.push(answer.then(({ seq, told }) => {
+              durableSeq = Math.max(durableSeq, seq);
+              told();
+            }, () => {}));
             break;
           }
           case 2:
@@ -218,7 +221,10 @@ Deno.test("what is left of an adopted disk after a prune is exact", async () => 
     }
     if (step <= 20 || step % 10 > 0) continue;
     await sleep(20);
-    const moment = await live.mark(JSON.stringify({ type: "mark", name: `m${step}`, pinned: true }));
+    const { told, ...moment } = await live.mark(
+      JSON.stringify({ type: "mark", name: `m${step}`, pinned: true }),
+    );
+    told();
     test.marks.push({ name: `m${step}`, ...moment, pinned: true, note: undefined });
     past.set(moment.seq, model.slice());
   }

@@ -90,7 +90,7 @@ Deno.test("Volume on a disk that gets full keeps all it acknowledged, and a refu
             live.trim(offset, length);
             model.fill(0, offset, offset + length);
           } else if (kind < 13) {
-            await live.mark(JSON.stringify({ type: "mark", name: `m${before}`, pinned: true }));
+            (await live.mark(JSON.stringify({ type: "mark", name: `m${before}`, pinned: true }))).told();
           } else if (kind < 14) {
             await live.flush();
             flushedSeq = live.lastSeq;

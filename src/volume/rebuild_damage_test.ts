@@ -147,7 +147,7 @@ Deno.test("a prune that a crash kept from the map is finished at the next start"
     horizonKind: horizon?.kind,
     kept: [],
   };
-  await live.describe(JSON.stringify(thinned));
+  (await live.describe(JSON.stringify(thinned)))();
   await test.cutPower();
   await test.open();
   assert.deepEqual([...test.volume.moments.between(0, Infinity)].map(({ seq }) => seq), [8, 9, 10]);

@@ -79,7 +79,8 @@ export class Story {
           break;
         case 3: {
           const name = `m${live.lastSeq + 1}`;
-          const moment = await live.mark(JSON.stringify({ type: "mark", name, pinned: false }));
+          const { told, ...moment } = await live.mark(JSON.stringify({ type: "mark", name, pinned: false }));
+          told();
           test.marks.push({ name, ...moment, pinned: false, note: undefined });
           break;
         }

@@ -11,6 +11,7 @@
  *
  * @module
  */
+import { getLogger } from "@logtape/logtape";
 import type { Clock } from "./base/clock.ts";
 import { VarveError } from "./base/errors.ts";
 import { formatTime } from "./base/time.ts";
@@ -25,6 +26,8 @@ import { marksUnder, type PressureStep, pressureSteps } from "./pressure_steps.t
 import { planPrune, prune, type PrunePlan } from "./volume/prune.ts";
 import type { Volume } from "./volume/volume.ts";
 import type { VolumeEntry, Volumes } from "./volumes.ts";
+
+const logger = getLogger(["varve", "pressure"]);
 
 /** When nothing could be freed it is tried again after so long, and each time after twice as long, in milliseconds. */
 const STUCK_MS_MIN = 500;
@@ -89,7 +92,10 @@ export class Pressure {
     if (this.#running !== undefined || this.#closed) return;
     if (scheduler.ticksMs() < (this.#stuck?.untilMs ?? 0)) return;
     this.#abort = new AbortController();
-    this.#running = this.#run(this.#abort.signal).finally(() => this.#running = undefined);
+    this.#running = this.#run(this.#abort.signal).catch((thrown) => {
+      const { message } = VarveError.from(thrown, "thin the history");
+      logger.warn("Thinning the history: {message}", { message });
+    }).finally(() => this.#running = undefined);
   }
 
   /** Runs other work that frees space, when no round is under way; rounds leave the volume alone meanwhile. */

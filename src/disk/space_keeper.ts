@@ -19,9 +19,12 @@
  *
  * @module
  */
+import { getLogger } from "@logtape/logtape";
 import { VarveError } from "../base/errors.ts";
 import type { Scheduler, Timer } from "../base/turns.ts";
 import type { Disk, DiskFile } from "./disk.ts";
+
+const logger = getLogger(["varve", "space"]);
 
 /** How much space there is: enough, below the watermark, or too little for writes. */
 export const SPACE_STATES = ["ok", "low", "full"] as const;
@@ -222,10 +225,16 @@ export class SpaceKeeper {
     if (this.#closed) return;
     this.#timer?.cancel();
     this.#timer = this.#options.scheduler.after(LOOK_MS, () => this.look());
-    this.#takeReserve();
-    this.#findState();
-    this.#tell();
-    this.#options.onLook?.();
+    try {
+      this.#takeReserve();
+      this.#findState();
+      this.#tell();
+      this.#options.onLook?.();
+    } catch (thrown) {
+      // It looks again in a second, and so does whoever asks for space.
+      const { message } = VarveError.from(thrown, "look at the space");
+      logger.warn("Looking at the space of {place}: {message}", { place: this.#options.path, message });
+    }
   }
 
   #takeReserve(): void {

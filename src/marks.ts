@@ -85,12 +85,23 @@ export class Marks {
     caller: Caller,
   ): Promise<MarkInfo> {
     const before = this.#mark(name, mark);
+    const volume = this.#volumes.open(name);
+    // A prune may have thinned its moment away, and is about to tell the catalogue.
+    if (!volume.marks.some((known) => known.name === mark)) {
+      throw new VarveError(
+        "not-found",
+        `change mark ${mark} of volume ${name}: retention has just dropped it`,
+        {
+          field: "name",
+        },
+      );
+    }
     const after: MarkRow = {
       ...before,
       pinned: change.pinned ?? before.pinned,
       note: change.note ?? before.note,
     };
-    const told = await this.#volumes.open(name).live.describe(JSON.stringify(
+    const told = await volume.live.describe(JSON.stringify(
       {
         type: "mark-changed",
         name: mark,

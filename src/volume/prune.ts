@@ -165,6 +165,7 @@ export async function prune(
   // A segment that goes takes the records of its moments along: they are told in the journal as single ones.
   if (outcome.momentsLost > 0 || plan.segments.length > 0) {
     await volume.live.sync();
+    refuseLosingPinned(volume, outcome);
     const told = await volume.live.describe(JSON.stringify(
       {
         type: "thinned",
@@ -199,6 +200,16 @@ export async function prune(
   } finally {
     volume.condemned.clear();
   }
+}
+
+/** A mark may have been pinned since the plan was made. Between this and the text that thins, nobody has a turn. */
+function refuseLosingPinned(volume: Volume, { base, kept }: RetentionOutcome): void {
+  const stays = new Set(kept.map((moment) => moment.seq));
+  const lost = volume.marks.find(({ pinned, seq }) => pinned && seq < base.seq && !stays.has(seq));
+  if (lost === undefined) return;
+  throw new VarveError("conflict", `prune: mark ${lost.name} has been pinned since the prune was planned`, {
+    hint: "Nothing was dropped. Order the prune again.",
+  });
 }
 
 /** Old and new segments of compactions that were interrupted. */

@@ -251,3 +251,32 @@ Deno.test("prune() leaves a segment with a damaged block as it is, and rewrites 
     }
   }
 });
+
+Deno.test("prune() refuses to drop a mark that was pinned after it was planned, and drops nothing", async () => {
+  await using test = new TestVolume(SIZE);
+  const { live } = await test.create();
+  live.write(0, new Uint8Array(BLOCK_BYTES).fill(1));
+  const { seq, timeUs, told } = await live.mark(
+    JSON.stringify({ type: "mark", name: "late", pinned: false }),
+  );
+  told();
+  test.marks.push({ name: "late", seq, timeUs, pinned: false, note: undefined });
+  for (let i = 0; i < 9; i++) {
+    test.clock.us += HOUR_US;
+    live.write(0, new Uint8Array(BLOCK_BYTES).fill(2 + i));
+  }
+  await test.volume.settleSegments();
+  const common = { signal: new AbortController().signal, onProgress: () => {} };
+  const policy = { continuous: "1h", tiers: [] };
+  const plan = await planPrune(test.volume, {
+    marks: test.marks,
+    policy,
+    nowUs: test.clock.us,
+    ...common,
+  });
+  assert.deepEqual(plan.marksLost, ["late"]);
+  (await live.describe(JSON.stringify({ type: "mark-changed", name: "late", pinned: true })))();
+  await assert.rejects(prune(test.volume, test.disk, plan, common), { code: "conflict" });
+  assert.equal(test.volume.moments.oldest()?.seq, 0);
+  assert.equal((await test.contentAt(seq))[0], 1);
+});

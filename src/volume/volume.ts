@@ -390,6 +390,11 @@ export class Volume {
     return this.#live !== undefined;
   }
 
+  /** Marks as the journal tells them up to now; the catalogue may learn of the last ones a moment later. */
+  get marks(): readonly MarkRow[] {
+    return this.#state.marks;
+  }
+
   /** Newest sequence. */
   get lastSeq(): number {
     return this.#live?.lastSeq ?? this.recovered.lastSeq;

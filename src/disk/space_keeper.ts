@@ -225,16 +225,12 @@ export class SpaceKeeper {
     if (this.#closed) return;
     this.#timer?.cancel();
     this.#timer = this.#options.scheduler.after(LOOK_MS, () => this.look());
-    try {
+    this.#quietly(() => {
       this.#takeReserve();
       this.#findState();
       this.#tell();
       this.#options.onLook?.();
-    } catch (thrown) {
-      // It looks again in a second, and so does whoever asks for space.
-      const { message } = VarveError.from(thrown, "look at the space");
-      logger.warn("Looking at the space of {place}: {message}", { place: this.#options.path, message });
-    }
+    });
   }
 
   #takeReserve(): void {
@@ -297,10 +293,22 @@ export class SpaceKeeper {
   /** Gives the reserve back for what cannot wait, until a later look takes it again; false when it was not there. */
   relieve(): boolean {
     const had = this.#held;
-    this.#giveReserve();
-    this.#findState();
-    this.#tellSoon();
+    this.#quietly(() => {
+      this.#giveReserve();
+      this.#findState();
+      this.#tellSoon();
+    });
     return had;
+  }
+
+  /** Storage that fails is looked at again in a second, and met by whoever asks it for something. */
+  #quietly(work: () => void): void {
+    try {
+      work();
+    } catch (thrown) {
+      const { message } = VarveError.from(thrown, "look at the space");
+      logger.warn("Looking at the space of {place}: {message}", { place: this.#options.path, message });
+    }
   }
 
   /** The keeper as one volume sees it. */

@@ -25,7 +25,7 @@ import { BLOCK_BYTES, type BlockDevice, type CommandOptions, type Extent } from 
 import { blockOf, blocksFor, checkRange, ZERO_BLOCK } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
 import { VarveError } from "../base/errors.ts";
-import { inTurns, Queue, type Scheduler, type Timer } from "../base/turns.ts";
+import type { Scheduler, Timer } from "../base/turns.ts";
 import { MOMENT_KINDS } from "../catalog/packing.ts";
 import type { MapExtent, RecoveryMap } from "../catalog/recovery_map.ts";
 import type { SpaceGuard } from "../disk/mod.ts";
@@ -43,8 +43,8 @@ import {
 import type { BaselineLedger } from "../catalog/baseline_ledger.ts";
 import { BaselineCopier } from "./baseline_copier.ts";
 import { type Change, type GapParts, GapPassage } from "./gap.ts";
+import { Durability } from "./durability.ts";
 import { BATCH_RECORDS, Indexer, type ScanPosition } from "./indexer.ts";
-import { Overlay } from "./overlay.ts";
 import type { Primary } from "./primary.ts";
 import { isNoSpace, NO_SPACE_RETRY_MS, Wall } from "./wall.ts";
 
@@ -100,27 +100,11 @@ export class LiveVolume implements BlockDevice {
   readonly baseline: BaselineCopier | undefined;
   readonly #parts: LiveVolumeParts;
   readonly #gap: GapPassage;
-  readonly #checkpoints = new Queue();
-  readonly #primarySyncs = new Queue();
+  readonly #durability: Durability;
   readonly #wall: Wall;
-  /** Oldest first; the last one takes new changes. */
-  #overlays: Overlay[] = [new Overlay()];
-  /** Applied to the primary, which has not been synced since. */
-  #unsynced: Overlay[] = [];
   /** Positions before texts that are not known to be in the catalogue, oldest first. */
   readonly #textsUnderWay = new Set<ScanPosition>();
-  /** Syncs of the primary that have failed, and whether what they covered still waits to be applied again. */
-  #failedSyncs = 0;
-  #inDoubt = false;
   #lastTimeUs: number;
-  /** Up to where the primary has it all, and up to where it is durable there. */
-  #applied: ScanPosition;
-  #durable: ScanPosition;
-  /** Bytes captured since this device exists, and how many of them were captured by then. */
-  #capturedBytes = 0;
-  #appliedBytes = 0;
-  #durableBytes = 0;
-  #nextCheckpoints: Partial<Record<"journal" | "apply" | "primary", Promise<void>>> = {};
   #applyTimer: Timer | undefined;
   #indexTimer: Timer | undefined;
   #failure: VarveError | undefined;
@@ -131,12 +115,16 @@ export class LiveVolume implements BlockDevice {
     this.#parts = parts;
     this.sizeBytes = parts.primary.sizeBytes;
     this.#lastTimeUs = parts.lastTimeUs;
-    this.#applied = this.#durable = this.position;
+    this.#durability = new Durability({
+      ...parts,
+      position: () => this.position,
+      relieved: (work) => this.#wall.relieved(work),
+    });
     this.indexer = new Indexer(parts.map, {
       scheduler: parts.scheduler,
-      makeDurable: () => this.#makeDurable("journal"),
+      makeDurable: () => this.#durability.reach("journal"),
       position: () => this.position,
-      durable: () => this.#durable,
+      durable: () => this.#durability.durable,
       oldestText: () => this.#textsUnderWay.values().next().value,
       takeFinished: () => parts.journal.takeFinished(),
       gaps: parts.gaps,
@@ -147,7 +135,7 @@ export class LiveVolume implements BlockDevice {
     });
     this.#wall = new Wall(parts.space);
     this.#wall.owes({
-      overlayBytes: () => this.#overlayBlocks() * BLOCK_BYTES,
+      overlayBytes: () => this.#durability.waitingBlocks * BLOCK_BYTES,
       unusedBytes: () => parts.journal.unusedBytes,
       records: () => this.indexer.pendingRecords,
     });
@@ -156,7 +144,7 @@ export class LiveVolume implements BlockDevice {
       read: (offset, target) => this.read(offset, target),
       capture: (change) => this.#captureChange(change, {}),
       captureFlush: () => this.#captureFlush({}),
-      drain: () => this.#makeDurable("primary"),
+      drain: () => this.#durability.reach("primary"),
       describe: async (text) => (await this.describe(text))(),
       exclusively: (work) => this.indexer.queue.run(work),
       pressure: () => this.#backlogPressure(),
@@ -175,7 +163,7 @@ export class LiveVolume implements BlockDevice {
 
   /** Newest sequence that survives power loss in the primary and in the history. */
   get durableSeq(): number {
-    return this.#durable.seq;
+    return this.#durability.durable.seq;
   }
 
   /** Newest sequence, and where the record after it will lie. */
@@ -191,16 +179,16 @@ export class LiveVolume implements BlockDevice {
   }
 
   #readCaptured(offset: number, target: Uint8Array): void {
-    if (this.#overlays.every((overlay) => overlay.isEmpty)) {
+    if (this.#durability.isEmpty) {
       this.#parts.primary.read(offset, target);
       return;
     }
     const end = offset + target.length;
     let at = offset;
     while (at < end) {
-      const extent = this.#find(blockOf(at));
+      const extent = this.#durability.find(blockOf(at));
       let until = Math.min(end, (blockOf(at) + 1) * BLOCK_BYTES);
-      while (until < end && isSame(this.#find(blockOf(until)), extent)) {
+      while (until < end && isSame(this.#durability.find(blockOf(until)), extent)) {
         until = Math.min(end, until + BLOCK_BYTES);
       }
       const part = target.subarray(at - offset, until - offset);
@@ -209,14 +197,6 @@ export class LiveVolume implements BlockDevice {
       else this.#readJournal(extent, at, part);
       at = until;
     }
-  }
-
-  #find(block: number): MapExtent | undefined {
-    for (let i = this.#overlays.length - 1; i >= 0; i--) {
-      const extent = this.#overlays[i]?.find(block);
-      if (extent !== undefined) return extent;
-    }
-    return undefined;
   }
 
   #readJournal(extent: MapExtent, offset: number, target: Uint8Array): void {
@@ -324,11 +304,9 @@ export class LiveVolume implements BlockDevice {
   #checkCommand(kind: CommandKind | "prepare", offset: number, length: number): void {
     checkRange(kind, offset, length, this.sizeBytes);
     if (this.#closed) throw new VarveError("conflict", `${kind}: the volume is closed`);
-    if (this.#failure !== undefined && this.#overlayBlocks() > OVERLAY_BLOCKS_MAX) throw this.#failure;
-  }
-
-  #overlayBlocks(): number {
-    return this.#overlays.reduce((sum, overlay) => sum + overlay.blockCount, 0);
+    if (this.#failure !== undefined && this.#durability.waitingBlocks > OVERLAY_BLOCKS_MAX) {
+      throw this.#failure;
+    }
   }
 
   #capture(
@@ -357,7 +335,6 @@ export class LiveVolume implements BlockDevice {
     const place = this.#parts.journal.append(record, ...payload);
     this.#lastTimeUs = record.timeUs;
     const payloadBytes = payload.reduce((sum, part) => sum + part.length, 0);
-    this.#capturedBytes += payloadBytes;
     const extents = extentsOf({ ...record, payloadBytes }).map((extent): MapExtent => ({
       seq: record.seq,
       firstBlock: extent.firstBlock,
@@ -366,8 +343,7 @@ export class LiveVolume implements BlockDevice {
       recordOffset: extent.payloadBlock < 0 ? 0 : place.offset,
       payloadBlock: Math.max(0, extent.payloadBlock),
     }));
-    const overlay = this.#overlays.at(-1);
-    for (const extent of extents) overlay?.add(extent);
+    this.#durability.take(extents, payloadBytes);
     const momentKind = kind === "flush" ? "flush" : kind === "mark" ? "mark" : "change";
     this.indexer.add({ seq: record.seq, timeUs: record.timeUs, kind: MOMENT_KINDS[momentKind] }, extents);
     this.#schedule();
@@ -376,7 +352,7 @@ export class LiveVolume implements BlockDevice {
   #schedule(): void {
     this.#applyTimer ??= this.#parts.scheduler.after(APPLY_DELAY_MS, () => {
       this.#applyTimer = undefined;
-      this.#inBackground(this.#makeDurable("apply"));
+      this.#inBackground(this.#durability.reach("apply"));
     });
     this.#scheduleIndex();
   }
@@ -389,7 +365,7 @@ export class LiveVolume implements BlockDevice {
   #index(): void {
     this.#indexTimer?.cancel();
     this.#indexTimer = undefined;
-    this.#inBackground(Promise.all([this.indexer.upTo(this.lastSeq), this.#makeDurable("primary")]));
+    this.#inBackground(Promise.all([this.indexer.upTo(this.lastSeq), this.#durability.reach("primary")]));
   }
 
   #inBackground(work: Promise<unknown>): void {
@@ -406,7 +382,7 @@ export class LiveVolume implements BlockDevice {
     this.#wall.relieve(thrown);
     this.#applyTimer ??= this.#parts.scheduler.after(NO_SPACE_RETRY_MS, () => {
       this.#applyTimer = undefined;
-      this.#inBackground(this.#makeDurable("apply"));
+      this.#inBackground(this.#durability.reach("apply"));
     });
     this.#indexTimer ??= this.#parts.scheduler.after(NO_SPACE_RETRY_MS, () => this.#index());
   }
@@ -425,13 +401,13 @@ export class LiveVolume implements BlockDevice {
 
   #backlogPressure(): Promise<void> | undefined {
     const { indexer } = this;
-    const overfull = this.#overlayBlocks() > OVERLAY_BLOCKS_MAX
-      ? this.#makeDurable("apply")
+    const overfull = this.#durability.waitingBlocks > OVERLAY_BLOCKS_MAX
+      ? this.#durability.reach("apply")
       : indexer.pendingRecords > PENDING_RECORDS_MAX
       ? indexer.upTo(Math.min(indexer.indexedSeq + 1, this.lastSeq))
-      : this.lastSeq - this.#durable.seq > REDO_RECORDS_MAX ||
-          this.#capturedBytes - this.#durableBytes > REDO_BYTES_MAX
-      ? this.#makeDurable("primary")
+      : this.lastSeq - this.#durability.durable.seq > REDO_RECORDS_MAX ||
+          this.#durability.undurableBytes > REDO_BYTES_MAX
+      ? this.#durability.reach("primary")
       : undefined;
     // A failure is met by the next command.
     return overfull?.catch(() => {});
@@ -441,7 +417,7 @@ export class LiveVolume implements BlockDevice {
     return this.baseline?.prepare(offset, length, {
       scheduler: this.#parts.scheduler,
       sync: async () => {
-        await this.#makeDurable("journal");
+        await this.#durability.reach("journal");
         await this.pressure();
       },
       check: () => this.#checkCommand("prepare", offset, length),
@@ -470,7 +446,7 @@ export class LiveVolume implements BlockDevice {
   async sync(): Promise<void> {
     const held = this.held();
     if (held !== undefined) await held;
-    await this.#makeDurable("primary");
+    await this.#durability.reach("primary");
   }
 
   /**
@@ -503,7 +479,7 @@ export class LiveVolume implements BlockDevice {
    */
   async #makeTextDurable(before: ScanPosition): Promise<() => void> {
     this.#textsUnderWay.add(before);
-    await this.#makeDurable("journal");
+    await this.#durability.reach("journal");
     return () => this.#textsUnderWay.delete(before);
   }
 
@@ -519,81 +495,6 @@ export class LiveVolume implements BlockDevice {
       client: 0,
     }, new TextEncoder().encode(text));
     this.#parts.onText(text, moment);
-  }
-
-  /**
-   * Takes the steps of the module's comment up to the one named, for everything captured before the call.
-   * Calls that wait for the same step share it.
-   */
-  #makeDurable(step: "journal" | "apply" | "primary"): Promise<void> {
-    if (step === "primary") return this.#makeDurable("apply").then(() => this.#syncPrimary());
-    let next = this.#nextCheckpoints[step];
-    if (next === undefined) {
-      next = this.#checkpoints.run(() => {
-        delete this.#nextCheckpoints[step];
-        return this.#wall.relieved(() => this.#checkpoint(step));
-      });
-      this.#nextCheckpoints[step] = next;
-    }
-    return next;
-  }
-
-  /**
-   * Makes durable in the primary what was applied before the call. After a failed sync the operating system takes for
-   * written what it has not written, and the next sync would succeed without it: all that was applied since the last
-   * good one is applied again, in its order.
-   */
-  #syncPrimary(): Promise<void> {
-    return this.#nextCheckpoints.primary ??= this.#primarySyncs.run(async () => {
-      delete this.#nextCheckpoints.primary;
-      if (this.#inDoubt) await this.#makeDurable("apply");
-      const [end, bytes] = [this.#applied, this.#appliedBytes];
-      const covered = new Set(this.#unsynced);
-      try {
-        await this.#parts.primary.sync();
-      } catch (thrown) {
-        this.#overlays = this.#unsynced.concat(this.#overlays);
-        this.#unsynced = [];
-        this.#failedSyncs++;
-        this.#inDoubt = true;
-        throw thrown;
-      }
-      this.#unsynced = this.#unsynced.filter((overlay) => !covered.has(overlay));
-      this.#durable = end;
-      this.#durableBytes = bytes;
-    });
-  }
-
-  async #checkpoint(step: "journal" | "apply"): Promise<void> {
-    const [end, bytes] = [this.position, this.#capturedBytes];
-    // The overlay that takes new changes is never among those applied: the sync does not cover what comes later.
-    if (!this.#overlays.at(-1)?.isEmpty) this.#overlays.push(new Overlay());
-    const newest = this.#overlays.at(-1);
-    await this.#parts.journal.sync();
-    if (step === "journal") return;
-    let failedSyncs: number;
-    do {
-      failedSyncs = this.#failedSyncs;
-      for (const overlay of this.#overlays.slice(0, this.#overlays.findIndex((other) => other === newest))) {
-        await inTurns(this.#apply(overlay), this.#parts.scheduler);
-        // A sync has failed meanwhile: older overlays wait again, and this one comes after them.
-        if (failedSyncs !== this.#failedSyncs) break;
-        this.#overlays = this.#overlays.filter((other) => other !== overlay);
-        this.#unsynced.push(overlay);
-      }
-    } while (failedSyncs !== this.#failedSyncs);
-    this.#inDoubt = false;
-    this.#applied = end;
-    this.#appliedBytes = bytes;
-  }
-
-  *#apply(overlay: Overlay): Generator<void> {
-    for (let index = 0; index < overlay.extents.length; index++) {
-      const extent = overlay.extents.at(index);
-      if (extent === undefined || overlay.isReplaced(index)) continue;
-      yield* this.#parts.primary.apply(extent, this.#parts.segments);
-      yield;
-    }
   }
 
   extents(offset: number, length: number): Extent[] {
@@ -617,7 +518,7 @@ export class LiveVolume implements BlockDevice {
     const { journal, map, primary, segments } = this.#parts;
     try {
       await this.#gap.close();
-      await this.#makeDurable("primary");
+      await this.#durability.reach("primary");
       await this.indexer.upTo(this.lastSeq);
       this.#appendLastText();
       await journal.close();
@@ -629,8 +530,7 @@ export class LiveVolume implements BlockDevice {
         return Promise.resolve();
       });
     } finally {
-      await this.#checkpoints.idle();
-      await this.#primarySyncs.idle();
+      await this.#durability.idle();
       await this.indexer.queue.idle();
       await journal.close().catch(() => {});
       this.#wall.close();

@@ -1,0 +1,173 @@
+/**
+ * Brings what was captured to durable storage: the journal's sync, the primary, the primary's sync. `live_volume.ts` tells
+ * the order of these steps and what breaks if two are swapped; here they are taken.
+ *
+ * @module
+ */
+import { inTurns, Queue, type Scheduler } from "../base/turns.ts";
+import type { MapExtent } from "../catalog/recovery_map.ts";
+import type { JournalWriter, SegmentReader } from "../journal/mod.ts";
+import type { ScanPosition } from "./indexer.ts";
+import { Overlay } from "./overlay.ts";
+import type { Primary } from "./primary.ts";
+
+/** What it works on. */
+export interface DurabilityParts {
+  /** The live bytes. */
+  readonly primary: Primary;
+  /** The writing end of the journal. */
+  readonly journal: JournalWriter;
+  /** The reading end. */
+  readonly segments: SegmentReader;
+  /** Gives turns. */
+  readonly scheduler: Scheduler;
+  /** Newest sequence, and where the record after it will lie. */
+  readonly position: () => ScanPosition;
+  /** Runs work for acknowledged commands, once more with the reserve when it finds no space. */
+  readonly relieved: (work: () => Promise<void>) => Promise<void>;
+}
+
+/** What has been captured and is not durable in the primary yet. */
+export class Durability {
+  readonly #parts: DurabilityParts;
+  readonly #checkpoints = new Queue();
+  readonly #primarySyncs = new Queue();
+  /** Oldest first; the last one takes new changes. */
+  #overlays: Overlay[] = [new Overlay()];
+  /** Applied to the primary, which has not been synced since. */
+  #unsynced: Overlay[] = [];
+  /** Syncs of the primary that have failed, and whether what they covered still waits to be applied again. */
+  #failedSyncs = 0;
+  #inDoubt = false;
+  /** Up to where the primary has it all, and up to where it is durable there. */
+  #applied: ScanPosition;
+  #durable: ScanPosition;
+  /** Bytes captured since this exists, and how many of them were captured by then. */
+  #capturedBytes = 0;
+  #appliedBytes = 0;
+  #durableBytes = 0;
+  #next: Partial<Record<"journal" | "apply" | "primary", Promise<void>>> = {};
+
+  /** Begins with nothing: everything in the journal is in the primary and durable. */
+  constructor(parts: DurabilityParts) {
+    this.#parts = parts;
+    this.#applied = this.#durable = parts.position();
+  }
+
+  /** Up to where the primary is durable. */
+  get durable(): ScanPosition {
+    return this.#durable;
+  }
+
+  /** Bytes captured since then. */
+  get undurableBytes(): number {
+    return this.#capturedBytes - this.#durableBytes;
+  }
+
+  /** Whether the primary has everything that was captured. */
+  get isEmpty(): boolean {
+    return this.#overlays.every((overlay) => overlay.isEmpty);
+  }
+
+  /** Blocks that the primary does not have yet: a measure of the memory taken. */
+  get waitingBlocks(): number {
+    return this.#overlays.reduce((sum, overlay) => sum + overlay.blockCount, 0);
+  }
+
+  /** Takes the extents of a command that has been appended to the journal. */
+  take(extents: readonly MapExtent[], payloadBytes: number): void {
+    this.#capturedBytes += payloadBytes;
+    const overlay = this.#overlays.at(-1);
+    for (const extent of extents) overlay?.add(extent);
+  }
+
+  /** The newest extent over a block that the primary does not have yet, or `undefined`. */
+  find(block: number): MapExtent | undefined {
+    for (let i = this.#overlays.length - 1; i >= 0; i--) {
+      const extent = this.#overlays[i]?.find(block);
+      if (extent !== undefined) return extent;
+    }
+    return undefined;
+  }
+
+  /** Resolves when no step is under way. */
+  async idle(): Promise<void> {
+    await this.#checkpoints.idle();
+    await this.#primarySyncs.idle();
+  }
+
+  /**
+   * Takes the steps of `live_volume.ts` up to the one named, for everything captured before the call.
+   * Calls that wait for the same step share it.
+   */
+  reach(step: "journal" | "apply" | "primary"): Promise<void> {
+    if (step === "primary") return this.reach("apply").then(() => this.#syncPrimary());
+    let next = this.#next[step];
+    if (next === undefined) {
+      next = this.#checkpoints.run(() => {
+        delete this.#next[step];
+        return this.#parts.relieved(() => this.#checkpoint(step));
+      });
+      this.#next[step] = next;
+    }
+    return next;
+  }
+
+  /**
+   * Makes durable in the primary what was applied before the call. After a failed sync the operating system takes for
+   * written what it has not written, and the next sync would succeed without it: all that was applied since the last
+   * good one is applied again, in its order.
+   */
+  #syncPrimary(): Promise<void> {
+    return this.#next.primary ??= this.#primarySyncs.run(async () => {
+      delete this.#next.primary;
+      if (this.#inDoubt) await this.reach("apply");
+      const [end, bytes] = [this.#applied, this.#appliedBytes];
+      const covered = new Set(this.#unsynced);
+      try {
+        await this.#parts.primary.sync();
+      } catch (thrown) {
+        this.#overlays = this.#unsynced.concat(this.#overlays);
+        this.#unsynced = [];
+        this.#failedSyncs++;
+        this.#inDoubt = true;
+        throw thrown;
+      }
+      this.#unsynced = this.#unsynced.filter((overlay) => !covered.has(overlay));
+      this.#durable = end;
+      this.#durableBytes = bytes;
+    });
+  }
+
+  async #checkpoint(step: "journal" | "apply"): Promise<void> {
+    const [end, bytes] = [this.#parts.position(), this.#capturedBytes];
+    // The overlay that takes new changes is never among those applied: the sync does not cover what comes later.
+    if (!this.#overlays.at(-1)?.isEmpty) this.#overlays.push(new Overlay());
+    const newest = this.#overlays.at(-1);
+    await this.#parts.journal.sync();
+    if (step === "journal") return;
+    let failedSyncs: number;
+    do {
+      failedSyncs = this.#failedSyncs;
+      for (const overlay of this.#overlays.slice(0, this.#overlays.findIndex((other) => other === newest))) {
+        await inTurns(this.#apply(overlay), this.#parts.scheduler);
+        // A sync has failed meanwhile: older overlays wait again, and this one comes after them.
+        if (failedSyncs !== this.#failedSyncs) break;
+        this.#overlays = this.#overlays.filter((other) => other !== overlay);
+        this.#unsynced.push(overlay);
+      }
+    } while (failedSyncs !== this.#failedSyncs);
+    this.#inDoubt = false;
+    this.#applied = end;
+    this.#appliedBytes = bytes;
+  }
+
+  *#apply(overlay: Overlay): Generator<void> {
+    for (let index = 0; index < overlay.extents.length; index++) {
+      const extent = overlay.extents.at(index);
+      if (extent === undefined || overlay.isReplaced(index)) continue;
+      yield* this.#parts.primary.apply(extent, this.#parts.segments);
+      yield;
+    }
+  }
+}

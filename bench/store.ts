@@ -14,8 +14,8 @@ import { table } from "./_table.ts";
 const SIZE_BYTES = 512 * MIB;
 const GENERATIONS = 4;
 const GENERATION_BYTES = 96 * MIB;
-/** Compression counts as done when nothing has changed for so long. */
-const QUIET_MS = 6000;
+/** Compression counts as done when nothing has changed for so long: longer than the appliance waits between two looks. */
+const QUIET_MS = 45_000;
 
 /** Writes one generation after the other; `next` is called between them. Resolves with the bytes written. */
 type Work = (appliance: TestAppliance, next: () => Promise<void>) => Promise<number>;

@@ -33,7 +33,7 @@ import {
   type SegmentHeader,
   walkSegment,
 } from "./journal/mod.ts";
-import type { JournalText } from "./volume/volume.ts";
+import type { JournalText } from "./volume/journal_text.ts";
 
 const FRAME_CACHE_BYTES = 1 << 20;
 

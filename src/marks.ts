@@ -10,7 +10,7 @@ import type { Catalog, MarkRow } from "./catalog/catalog.ts";
 import type { Caller, MarkInfo, RetentionPolicy } from "./engine.ts";
 import { markInfo } from "./timeline/points.ts";
 import { checkPolicy } from "./timeline/retention.ts";
-import type { JournalText } from "./volume/volume.ts";
+import type { JournalText } from "./volume/journal_text.ts";
 import { checkName, type Volumes } from "./volumes.ts";
 
 /** What people write about volumes and their moments. */

@@ -22,7 +22,9 @@ import { DEFAULT_POLICY } from "./timeline/retention.ts";
 import { compressionTotals } from "./volume/compression.ts";
 import type { Events } from "./events.ts";
 import { tellGap } from "./gap_events.ts";
-import { type JournalText, prepareVolume, Volume } from "./volume/volume.ts";
+import type { JournalText } from "./volume/journal_text.ts";
+import { prepareVolume } from "./volume/prepare_volume.ts";
+import { Volume } from "./volume/volume.ts";
 
 const logger = getLogger(["varve", "engine"]);
 const NAME_FORM = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;

@@ -11,7 +11,9 @@ import { type Scheduler, systemScheduler } from "../base/turns.ts";
 import type { Gap } from "../catalog/gaps.ts";
 import type { MarkRow, VolumeRow } from "../catalog/catalog.ts";
 import { MemoryDisk, type SpaceGuard } from "../disk/mod.ts";
-import { type JournalText, prepareVolume, Volume } from "./volume.ts";
+import type { JournalText } from "./journal_text.ts";
+import { prepareVolume } from "./prepare_volume.ts";
+import { Volume } from "./volume.ts";
 
 /** A clock that tests move. */
 export class TestClock implements Clock {

@@ -17,7 +17,7 @@ import type { BaselineLedger } from "../catalog/baseline_ledger.ts";
 import type { RecoveryMap } from "../catalog/recovery_map.ts";
 import { type BaselineCopier, PIECE_BYTES } from "./baseline_copier.ts";
 import type { LiveVolume } from "./live_volume.ts";
-import type { JournalText } from "./volume.ts";
+import type { JournalText } from "./journal_text.ts";
 
 /** Bytes a second that the scan reads unless told otherwise. */
 export const BASELINE_BYTES_PER_SECOND: number = 128 * 1024 * 1024;

@@ -34,7 +34,8 @@ import {
 } from "../journal/mod.ts";
 import { crc32 } from "node:zlib";
 import { VOLUME_FILES } from "../timeline/past.ts";
-import { type JournalText, SEGMENT_BYTES, type Volume } from "./volume.ts";
+import type { JournalText } from "./journal_text.ts";
+import { SEGMENT_BYTES, type Volume } from "./volume.ts";
 
 /** Work goes on for this long before others get their turn, in milliseconds. */
 const SLICE_MS = 2;

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Gap } from "../catalog/gaps.ts";
-import type { JournalText } from "./volume.ts";
+import type { JournalText } from "./journal_text.ts";
 
 /** A gap has begun, or hosts' writes go past the journal again within one. */
 export interface GapText {

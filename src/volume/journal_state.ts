@@ -11,7 +11,7 @@ import type { MarkRow, VolumeRow } from "../catalog/catalog.ts";
 import type { Gap } from "../catalog/gaps.ts";
 import { intersectRetained, isRetained, type Retained } from "../catalog/moments.ts";
 import { gapsOfText } from "./gap_texts.ts";
-import type { JournalText } from "./volume.ts";
+import type { JournalText } from "./journal_text.ts";
 
 /** The text that says everything. */
 export type VolumeText = Extract<JournalText, { type: "volume" }>;

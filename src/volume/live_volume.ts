@@ -22,7 +22,7 @@
  * @module
  */
 import { BLOCK_BYTES, type BlockDevice, type CommandOptions, type Extent } from "../base/block_device.ts";
-import { blockOf, blocksFor, checkRange, ZERO_BLOCK } from "../base/bytes.ts";
+import { blockOf, blocksFor, checkRange } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
 import { VarveError } from "../base/errors.ts";
 import type { Scheduler, Timer } from "../base/turns.ts";
@@ -31,12 +31,9 @@ import type { MapExtent, RecoveryMap } from "../catalog/recovery_map.ts";
 import type { SpaceGuard } from "../disk/mod.ts";
 import {
   extentsOf,
-  holeGeometry,
   type JournalWriter,
   type NewRecord,
   RECORD_FUA,
-  RECORD_HEAD,
-  RECORD_TAIL,
   SEGMENT_HEADER_BYTES,
   type SegmentReader,
 } from "../journal/mod.ts";
@@ -46,6 +43,7 @@ import { type Change, type GapParts, GapPassage } from "./gap.ts";
 import { Durability } from "./durability.ts";
 import { BATCH_RECORDS, Indexer, type ScanPosition } from "./indexer.ts";
 import type { Primary } from "./primary.ts";
+import { holeWithEdges, wholeBlocks } from "./widening.ts";
 import { isNoSpace, NO_SPACE_RETRY_MS, Wall } from "./wall.ts";
 
 /** How long a change waits at most until it is on its way to the primary, in milliseconds. */
@@ -233,26 +231,8 @@ export class LiveVolume implements BlockDevice {
   }
 
   #captureWrite(offset: number, data: Uint8Array, options: CommandOptions): void {
-    const firstBlock = blockOf(offset);
-    const end = offset + data.length;
-    const payload: Uint8Array[] = [];
-    let at = offset;
-    while (at < end) {
-      const block = blockOf(at);
-      const whole = at % BLOCK_BYTES === 0 ? Math.floor((end - at) / BLOCK_BYTES) * BLOCK_BYTES : 0;
-      if (whole > 0) {
-        payload.push(data.subarray(at - offset, at - offset + whole));
-        at += whole;
-        continue;
-      }
-      // A part of a block: widened with what is there, so that every version of a block is whole.
-      const bytes = this.#readBlock(block);
-      const count = Math.min(end, (block + 1) * BLOCK_BYTES) - at;
-      bytes.set(data.subarray(at - offset, at - offset + count), at - block * BLOCK_BYTES);
-      payload.push(bytes);
-      at += count;
-    }
-    this.#capture("write", 0, offset, data.length, firstBlock, options, payload);
+    const payload = wholeBlocks(offset, data, (block) => this.#readBlock(block));
+    this.#capture("write", 0, offset, data.length, blockOf(offset), options, payload);
   }
 
   trim(offset: number, length: number, options: CommandOptions = {}): void {
@@ -282,23 +262,13 @@ export class LiveVolume implements BlockDevice {
   }
 
   #captureHole(kind: "trim" | "zero", offset: number, length: number, options: CommandOptions): void {
-    const geometry = holeGeometry(offset, length, this.sizeBytes);
-    const end = offset + length;
-    const payload: Uint8Array[] = [];
-    if (geometry.head) {
-      const block = blockOf(offset);
-      const bytes = this.#readBlock(block);
-      bytes.fill(0, offset - block * BLOCK_BYTES, Math.min(BLOCK_BYTES, end - block * BLOCK_BYTES));
-      payload.push(bytes);
-    }
-    if (geometry.tail) {
-      const block = blockOf(end);
-      const bytes = this.#readBlock(block);
-      bytes.set(ZERO_BLOCK.subarray(0, end - block * BLOCK_BYTES));
-      payload.push(bytes);
-    }
-    const flags = (geometry.head ? RECORD_HEAD : 0) | (geometry.tail ? RECORD_TAIL : 0);
-    this.#capture(kind, flags, offset, length, geometry.firstBlock, options, payload);
+    const { flags, firstBlock, payload } = holeWithEdges(
+      offset,
+      length,
+      this.sizeBytes,
+      (block) => this.#readBlock(block),
+    );
+    this.#capture(kind, flags, offset, length, firstBlock, options, payload);
   }
 
   #checkCommand(kind: CommandKind | "prepare", offset: number, length: number): void {

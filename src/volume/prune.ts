@@ -38,7 +38,8 @@ import { VOLUME_FILES } from "../timeline/past.ts";
 import { momentInfo } from "../timeline/resolve.ts";
 import { choosingKept, type RetentionOutcome } from "../timeline/retention.ts";
 import { compactSegments, type LivingRun, relocate } from "./compaction.ts";
-import type { JournalText, Volume } from "./volume.ts";
+import type { JournalText } from "./journal_text.ts";
+import type { Volume } from "./volume.ts";
 
 /** A segment is rewritten when less than this share of it is alive. */
 const LIVE_SHARE_MIN = 0.5;

@@ -25,7 +25,7 @@ import {
   walkSegment,
 } from "../journal/mod.ts";
 import { segmentNumbers } from "./recovery.ts";
-import type { JournalText } from "./volume.ts";
+import type { JournalText } from "./journal_text.ts";
 
 /** Bytes of a segment that could not be proved, and what follows from it. */
 export interface FoundDamage {

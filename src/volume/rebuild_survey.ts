@@ -22,7 +22,7 @@ import {
 } from "../journal/mod.ts";
 import { JournalState } from "./journal_state.ts";
 import { type FoundDamage, type FoundSegment, nothingTold, type SegmentSurvey } from "./rebuild_segments.ts";
-import type { JournalText } from "./volume.ts";
+import type { JournalText } from "./journal_text.ts";
 
 /** Where the next start begins. */
 export interface TailStart extends RecordPlace {

@@ -38,7 +38,7 @@ import {
   type SegmentReader,
 } from "../journal/mod.ts";
 import type { Primary } from "./primary.ts";
-import type { JournalText } from "./volume.ts";
+import type { JournalText } from "./journal_text.ts";
 
 /** How the text of `gap.ts` begins that says that all before it is in the primary. */
 const GAP_TEXT = `{"type":"gap",`;

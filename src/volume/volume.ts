@@ -12,15 +12,15 @@ import type { MarkRow, VolumeRow } from "../catalog/catalog.ts";
 import { BaselineLedger } from "../catalog/baseline_ledger.ts";
 import { type Gap, Gaps } from "../catalog/gaps.ts";
 import { REBUILD_HINT } from "../catalog/database.ts";
-import { Moments, type Retained } from "../catalog/moments.ts";
-import { MOMENT_KINDS } from "../catalog/packing.ts";
+import { Moments } from "../catalog/moments.ts";
 import { RecoveryMap } from "../catalog/recovery_map.ts";
-import { type Disk, makeDurableDirectory, type SpaceGuard } from "../disk/mod.ts";
+import type { Disk, SpaceGuard } from "../disk/mod.ts";
 import { JournalWriter, type ScannedRecord, SegmentReader } from "../journal/mod.ts";
 import { VOLUME_FILES } from "../timeline/past.ts";
 import { RegionCache, View } from "../timeline/view.ts";
 import { BASELINE_BYTES_PER_SECOND, scanBaseline } from "./baseline.ts";
-import { type GapEndText, gapsOfText, type GapText, textOfGap } from "./gap_texts.ts";
+import { gapsOfText, textOfGap } from "./gap_texts.ts";
+import type { JournalText } from "./journal_text.ts";
 import { JournalState } from "./journal_state.ts";
 import { LiveVolume } from "./live_volume.ts";
 import { Primary } from "./primary.ts";
@@ -31,32 +31,6 @@ export const SEGMENT_BYTES = 64 * 1024 * 1024;
 
 /** A prune looks at a segment that is not full when it has at least this size, in bytes. */
 const SEAL_BYTES_MIN = 1024 * 1024;
-
-/** What marks and meta records in the journal say about a volume, as JSON. */
-export type JournalText =
-  | { type: "mark"; name: string; pinned: boolean; note?: string }
-  | { type: "mark-changed"; name: string; pinned: boolean; note?: string }
-  | { type: "mark-deleted"; name: string }
-  | { type: "policy"; policy: unknown }
-  | { type: "thinned" } & Retained
-  | { type: "compaction"; replaces: number[]; retained: Retained }
-  | { type: "baseline-begun" }
-  | { type: "baseline-complete" }
-  | GapText
-  | GapEndText
-  | { type: "volume-deleted" }
-  | {
-    type: "volume";
-    volume: VolumeRow;
-    marks: MarkRow[];
-    retained: Retained;
-    baselineComplete: boolean;
-    gaps: (GapText | GapEndText)[];
-    /** Up to here the primary was durable when this was written. */
-    durableSeq: number;
-    /** Only where the volume has been deleted. */
-    deleted?: boolean;
-  };
 
 /** What a volume needs from around it. */
 export interface VolumeSurroundings {
@@ -84,36 +58,6 @@ export interface VolumeSurroundings {
   readonly onText: (text: JournalText, record: ScannedRecord) => void;
   /** Told of failures in the background. */
   readonly onFailure: (error: VarveError) => void;
-}
-
-/** Prepares the folder and the primary of a new volume. The caller enters it in the catalogue afterwards. */
-export async function prepareVolume(
-  row: VolumeRow,
-  options: { disk: Disk; directory: string; adopt: boolean },
-): Promise<void> {
-  const { disk, directory } = options;
-  // The catalogue will tell of this folder, so its name must survive power loss first, and those above it.
-  const volumesDirectory = path.dirname(directory);
-  await makeDurableDirectory(disk, path.join(directory, VOLUME_FILES.segments), volumesDirectory);
-  if (!options.adopt) {
-    const file = disk.open(row.primaryPath, { mode: "create-new" });
-    try {
-      file.truncate(row.sizeBytes);
-      await file.sync();
-    } finally {
-      file.close();
-    }
-    await disk.syncDirectory(path.dirname(row.primaryPath));
-  }
-  const map = new RecoveryMap(path.join(directory, VOLUME_FILES.map), { disk });
-  try {
-    map.transaction(() => {
-      new Moments(map).add([{ seq: 0, timeUs: row.createdUs, kind: MOMENT_KINDS.created }]);
-      map.setState("baseline_bytes", options.adopt ? 0 : row.sizeBytes);
-    });
-  } finally {
-    map.close();
-  }
 }
 
 /** A volume that is open. */

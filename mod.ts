@@ -40,7 +40,20 @@ export {
   VERSION,
 } from "./src/appliance.ts";
 export type * from "./src/engine.ts";
-export type { SpaceLimits } from "./src/disk/mod.ts";
+export type { CompressionSettings } from "./src/background.ts";
+export type { Pace } from "./src/volume/pacer.ts";
+export type { ScrubSchedule } from "./src/scrubs.ts";
+export type {
+  Disk,
+  DiskFile,
+  DiskLock,
+  DiskOpenOptions,
+  DiskSpace,
+  DiskStat,
+  SpaceLimits,
+} from "./src/disk/mod.ts";
+export type { RandomSource } from "./src/base/random.ts";
+export type { Scheduler, Timer } from "./src/base/turns.ts";
 export type { PastPlace } from "./src/timeline/past.ts";
 export { BLOCK_BYTES, type BlockDevice, type CommandOptions, type Extent } from "./src/base/block_device.ts";
 export { type Clock, systemClock } from "./src/base/clock.ts";

@@ -67,7 +67,8 @@ export class FileNode {
 
   /** Writes a copy of `bytes`. */
   write(offset: number, bytes: Uint8Array): void {
-    const copy = bytes.slice();
+    // A Buffer's own slice would share its memory.
+    const copy = new Uint8Array(bytes);
     const sizeBytes = Math.max(this.live.sizeBytes, offset + copy.length);
     this.#change({ kind: "write", offset, length: copy.length, bytes: copy, sizeBytes });
   }

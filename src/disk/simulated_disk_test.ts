@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
 import { VarveError } from "../base/errors.ts";
 import { SeededRandom } from "../base/seeded_random.ts";
 import type { Scheduler } from "../base/turns.ts";
@@ -193,6 +194,18 @@ Deno.test("SimulatedDisk fails operations on order, by path and count", () => {
   file.write(0, Uint8Array.of(1));
   assert.throws(() => file.write(1, Uint8Array.of(1)), refusal("no-space"));
   file.write(1, Uint8Array.of(1));
+  disk.flipBit("/a", 0, 3);
+  assert.equal(content(disk, "/a")[0], 9);
+});
+
+Deno.test("SimulatedDisk keeps a copy of what a Buffer holds", async () => {
+  const { disk, wait } = makeDisk(1);
+  using _ = disk;
+  const file = disk.open("/a", { mode: "create-new" });
+  const buffer = Buffer.alloc(2 * 4096, 1);
+  file.write(0, buffer);
+  await wait(file.sync());
+  buffer.fill(2);
   disk.flipBit("/a", 0, 3);
   assert.equal(content(disk, "/a")[0], 9);
 });

@@ -101,17 +101,18 @@ function describe(outcome: RunOutcome, order: Order): string {
 
 async function runAll(order: Order): Promise<boolean> {
   const startedMs = performance.now();
-  const total = { seeds: 0, steps: 0, cuts: 0, kills: 0, stops: 0, violations: 0 };
+  const total = { seeds: 0, steps: 0, cuts: 0, kills: 0, stops: 0, compressed: 0, violations: 0 };
   let hash = "";
   const summary = () =>
     `${total.seeds} seeds, ${total.steps} steps, ${total.cuts} power cuts, ${total.kills} kills, ` +
-    `${total.stops} stops, ${total.violations} violations`;
+    `${total.stops} stops, ${total.compressed} segments compressed, ${total.violations} violations`;
   const take = (outcome: RunOutcome) => {
     total.seeds++;
     total.steps += outcome.steps;
     total.cuts += outcome.cuts;
     total.kills += outcome.kills;
     total.stops += outcome.stops;
+    total.compressed += outcome.compressed;
     hash = outcome.traceHash;
     if (outcome.violation !== undefined) {
       total.violations++;

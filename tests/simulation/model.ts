@@ -161,21 +161,39 @@ export function isZeroes(bytes: Uint8Array): boolean {
 }
 
 const NOISE_BYTES = 16 << 20;
+const LINE_BYTES = 64;
 let noise: Uint8Array | undefined;
+let text: Uint8Array | undefined;
 
 /** Bytes that are hardly ever the same twice; `choice` is any whole number from 0 on. They must never be changed. */
 export function noiseAt(choice: number, length: number): Uint8Array {
-  if (noise === undefined) {
-    const words = new Uint32Array(NOISE_BYTES / 4);
-    let state = 0x2545f491;
-    for (let at = 0; at < words.length; at++) {
-      state ^= state << 13;
-      state ^= state >>> 17;
-      state ^= state << 5;
-      words[at] = state;
-    }
-    noise = new Uint8Array(words.buffer);
-  }
+  noise ??= makeNoise();
   const from = (choice * 8) % (NOISE_BYTES - length);
   return noise.subarray(from, from + length);
+}
+
+/** As {@linkcode noiseAt}, but bytes that compress well. */
+export function textAt(choice: number, length: number): Uint8Array {
+  text ??= makeText();
+  const from = (choice * LINE_BYTES) % (NOISE_BYTES - length);
+  return text.subarray(from, from + length);
+}
+
+function makeNoise(): Uint8Array {
+  const words = new Uint32Array(NOISE_BYTES / 4);
+  let state = 0x2545f491;
+  for (let at = 0; at < words.length; at++) {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    words[at] = state;
+  }
+  return new Uint8Array(words.buffer);
+}
+
+/** Lines that begin with four bytes of noise and go on with the same letters. */
+function makeText(): Uint8Array {
+  const bytes = new Uint8Array(NOISE_BYTES).fill(0x76);
+  for (let at = 0; at < NOISE_BYTES; at += LINE_BYTES) bytes.set(noiseAt(at / 8, 4), at);
+  return bytes;
 }

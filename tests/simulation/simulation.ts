@@ -31,6 +31,8 @@ export interface RunOutcome {
   readonly cuts: number;
   readonly kills: number;
   readonly stops: number;
+  /** Segments that were given their compressed form. */
+  readonly compressed: number;
   readonly traceHash: string;
   /** The promise that was broken, if one was, and what happened before. */
   readonly violation: { readonly message: string; readonly recent: readonly string[] } | undefined;
@@ -95,6 +97,7 @@ class Run {
       cuts: this.#cuts,
       kills: this.#kills,
       stops: this.#stops,
+      compressed: this.world.compressed,
       traceHash: this.world.traceHash,
       violation,
     };

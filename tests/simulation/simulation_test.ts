@@ -12,12 +12,15 @@ function assertHeld(outcome: RunOutcome): void {
 
 Deno.test("The engine keeps every promise through power cuts, kills, stops and failing storage", async () => {
   let cuts = 0;
+  let compressing = 0;
   for (let seed = 1; seed <= 8; seed++) {
     const outcome = await runSimulation({ seed, steps: 100_000, cuts: 8 });
     assertHeld(outcome);
     cuts += outcome.cuts;
+    if (outcome.compressed > 0) compressing++;
   }
   assert(cuts >= 64);
+  assert(compressing >= 4, `only ${compressing} seeds have compressed anything`);
 });
 
 Deno.test("A seed repeats its run exactly, and another seed does something else", async () => {

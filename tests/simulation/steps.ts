@@ -2,9 +2,11 @@
  * What may happen while the engine runs: one function for each kind of step, and a table of how often each comes.
  * To add a step, write its function and give it a line in {@linkcode STEPS}.
  */
+import type { SeededRandom } from "../../src/base/seeded_random.ts";
 import type { RetentionPolicy } from "../../src/engine.ts";
 import { checkFlipped, checkMoment, checkRetained } from "./checks.ts";
-import { type Change, noiseAt } from "./model.ts";
+import { type Change, noiseAt, textAt } from "./model.ts";
+import { checkDamage, checkSound } from "./scrubs.ts";
 import type { Subject } from "./subject.ts";
 import { settle } from "./virtual_time.ts";
 import { CALLER, type OpenConnection, type World } from "./world.ts";
@@ -42,6 +44,8 @@ export const STEPS: readonly (readonly [weight: number, name: string, step: Step
   [1, "I/O error", failOperation],
   [1, "full disk", fillDisk],
   [1, "bit flip", flipBit],
+  [2, "scrub", scrub],
+  [2, "scrub of damage", scrubDamage],
   [1, "delete the volume", deleteVolume],
 ];
 
@@ -93,13 +97,18 @@ function placeOf(world: World, subject: Subject, granularity: number): number {
   return Math.floor((from + random.below(within)) / granularity) * granularity;
 }
 
+/** Every other write can be compressed, so that most segments can. */
+function dataOf(random: SeededRandom, length: number): Uint8Array {
+  return random.oneIn(2) ? noiseAt(random.bits(), length) : textAt(random.bits(), length);
+}
+
 function writeOf(world: World, subject: Subject, options: { granularity: number; maxBytes: number }): Change {
   const { random } = world;
   const { granularity, maxBytes } = options;
   const offset = placeOf(world, subject, granularity);
   const wanted = Math.ceil((1 + random.below(maxBytes)) / granularity) * granularity;
   const length = Math.max(1, Math.min(wanted, subject.sizeBytes - offset));
-  return { kind: "write", offset, data: noiseAt(random.bits(), length) };
+  return { kind: "write", offset, data: dataOf(random, length) };
 }
 
 async function writes(world: World, subject: Subject): Promise<void> {
@@ -349,6 +358,14 @@ async function flipBit(world: World, subject: Subject): Promise<void> {
   if (world.faulty || subject.prune !== undefined) return;
   const seqs = subject.retainedSeqs();
   await checkFlipped(world, subject, seqs[world.random.below(seqs.length)] ?? 0);
+}
+
+async function scrub(world: World, subject: Subject): Promise<void> {
+  if (!world.faulty) await checkSound(world, subject);
+}
+
+async function scrubDamage(world: World, subject: Subject): Promise<void> {
+  if (!world.faulty && subject.prune === undefined) await checkDamage(world, subject);
 }
 
 /** Leaves little space, or gives it back. */

@@ -20,6 +20,9 @@ export const DATA_PATH = "/data";
 /** Who orders what the simulation orders. */
 export const CALLER: Caller = { name: "simulation" };
 
+/** Nothing takes so many events. */
+const EVENTS_MAX = 200_000;
+
 /** A connection to a live volume or to its past. */
 export interface OpenConnection {
   readonly client: SimulatedClient;
@@ -43,7 +46,10 @@ export class World implements Disposable {
   faulty = false;
   /** After so many events the power is cut. */
   eventsUntilCut = Infinity;
+  /** Segments that were given their compressed form so far. */
+  compressed = 0;
   readonly #segmentBytes: number;
+  readonly #compressionMs: number;
   readonly #engineRandom: SeededRandom;
   #violation: Violation | undefined;
   #appliance: Appliance | undefined;
@@ -57,14 +63,21 @@ export class World implements Disposable {
     this.time = new VirtualTime(this.random.fork());
     this.subjects = subjects;
     this.#segmentBytes = this.random.pick([1 << 16, 1 << 18, 1 << 20, 1 << 22]);
+    this.#compressionMs = this.random.pick([2, 20, 200]);
     this.#engineRandom = this.random.fork();
     this.disk = new SimulatedDisk({
       random: this.random.fork(),
       scheduler: this.time,
       ...(truth === undefined ? {} : { truth }),
     });
+    const opened = new Set<string>();
     this.disk.onOperation = (what, place) => {
       this.#trace = crc32(`${what} ${place}`, this.#trace);
+      // A prune renames too, but only to names that nobody has opened.
+      if (what === "open") opened.add(place);
+      else if (what === "rename" && place.endsWith(".seg.tmp") && opened.has(place.slice(0, -4))) {
+        this.compressed++;
+      }
     };
   }
 
@@ -125,7 +138,8 @@ export class World implements Disposable {
     let outcome: { value: T } | { thrown: unknown } | undefined;
     work.then((value) => outcome = { value }, (thrown) => outcome = { thrown });
     await settle();
-    while (outcome === undefined) {
+    for (let events = 0; outcome === undefined; events++) {
+      if (events > EVENTS_MAX) this.violate(`${tried}: it has not ended after ${EVENTS_MAX} events`);
       if (!await this.turn()) this.violate(`${tried}: nothing is left to happen, and it has not ended`);
     }
     this.checkLife();
@@ -147,6 +161,8 @@ export class World implements Disposable {
         scheduler: this.time,
         random: (length) => this.#engineRandom.bytes(length),
         segmentBytes: this.#segmentBytes,
+        scrub: { everyMs: false },
+        compression: { intervalMs: this.#compressionMs, coreShare: 1, bytesPerSecond: Infinity },
       }),
     );
     this.#appliance = appliance;

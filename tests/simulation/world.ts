@@ -41,9 +41,12 @@ export class World implements Disposable {
   life = 0;
   /** Whether failures were ordered in this life: hosts may then be refused. */
   faulty = false;
+  /** Databases are missing that only a rebuild makes anew. */
+  mustRebuild = false;
   /** After so many events the power is cut. */
   eventsUntilCut = Infinity;
   readonly #segmentBytes: number;
+  readonly #baselineBytesPerSecond: number;
   readonly #engineRandom: SeededRandom;
   #violation: Violation | undefined;
   #appliance: Appliance | undefined;
@@ -57,6 +60,7 @@ export class World implements Disposable {
     this.time = new VirtualTime(this.random.fork());
     this.subjects = subjects;
     this.#segmentBytes = this.random.pick([1 << 16, 1 << 18, 1 << 20, 1 << 22]);
+    this.#baselineBytesPerSecond = this.random.pick([1 << 17, 1 << 20, 1 << 24]);
     this.#engineRandom = this.random.fork();
     this.disk = new SimulatedDisk({
       random: this.random.fork(),
@@ -147,6 +151,7 @@ export class World implements Disposable {
         scheduler: this.time,
         random: (length) => this.#engineRandom.bytes(length),
         segmentBytes: this.#segmentBytes,
+        baselineBytesPerSecond: this.#baselineBytesPerSecond,
       }),
     );
     this.#appliance = appliance;
@@ -175,6 +180,11 @@ export class World implements Disposable {
         };
       },
     };
+  }
+
+  /** Whether the first copy of an adopted disk is still being made: nothing of the past can be opened then. */
+  isCopying(subject: Subject): boolean {
+    return !this.appliance.getVolume(subject.name).baseline.complete;
   }
 
   /** The live device itself. */

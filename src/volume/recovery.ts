@@ -95,6 +95,8 @@ interface Tail {
   readonly moments: PackedMoment[];
   readonly extents: MapExtent[];
   readonly baseline: BaselineEntry[];
+  /** A text says that the copy of an adopted disk is complete. */
+  baselineComplete: boolean;
   readonly sealed: { segment: number; from: number; bytes: number; firstSeq: number; lastSeq: number }[];
   /** Marks and meta records, in order. */
   readonly texts: ScannedRecord[];
@@ -154,7 +156,14 @@ export async function recoverVolume(parts: RecoveryParts): Promise<RecoveredJour
 
   const nextSegment = Math.max(map.getState("scan_segment", 1), (numbers.at(-1) ?? 0) + 1);
   map.transaction(() => {
-    if (parts.baseline !== undefined) { for (const _ of parts.baseline.add(tail.baseline)); }
+    if (parts.baseline !== undefined) {
+      for (const _ of parts.baseline.add(tail.baseline));
+      // The map may have lost what that text says; without the primary nothing could bring it back.
+      if (tail.baselineComplete) {
+        parts.baseline.checkComplete();
+        parts.baseline.finish();
+      }
+    }
     for (const _ of map.addExtents(tail.extents.filter((extent) => extent.seq > indexedSeq)));
     const moments = new Moments(map);
     moments.add(tail.moments.filter((moment) => moment.seq > indexedSeq));
@@ -228,6 +237,7 @@ function readTail(parts: RecoveryParts, numbers: readonly number[]): Tail {
     moments: [],
     extents: [],
     baseline: [],
+    baselineComplete: false,
     sealed: [],
     texts: [],
     thinned: undefined,
@@ -312,6 +322,9 @@ function take(
     tail.texts.push({ header, offset, text });
     if (text.startsWith(GAP_TEXT)) tail.appliedSeq = header.seq;
     const said = JSON.parse(text) as JournalText;
+    if (said.type === "baseline-complete" || (said.type === "volume" && said.baselineComplete)) {
+      tail.baselineComplete = true;
+    }
     if (said.type === "thinned") {
       tail.thinned = tail.thinned === undefined ? said : intersectRetained(tail.thinned, said);
     }

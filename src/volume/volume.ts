@@ -162,6 +162,7 @@ export class Volume {
       const ledger = map.getState("baseline_bytes", 0) < row.sizeBytes
         ? new BaselineLedger(map, row.sizeBytes)
         : undefined;
+      const isCopied = () => map.getState("baseline_bytes", 0) >= row.sizeBytes;
       const gaps = new Gaps(map);
       let failure: VarveError | undefined;
       try {
@@ -189,7 +190,7 @@ export class Volume {
         type: "volume",
         ...surroundings.describe(),
         retained: new Moments(map).retained(),
-        baselineComplete: map.getState("baseline_bytes", 0) >= row.sizeBytes,
+        baselineComplete: isCopied(),
         gaps: gaps.list.map(textOfGap),
         durableSeq: recovered.lastSeq,
       });
@@ -215,7 +216,7 @@ export class Volume {
         primary,
         recovered,
         failure,
-        ledger,
+        ledger: isCopied() ? undefined : ledger,
         space,
         state,
       });

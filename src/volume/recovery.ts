@@ -11,6 +11,8 @@
  * 3. The records are redone on the primary, in order, and the primary is synced. Redoing twice does no harm.
  *    What lies before the last text `gap` is left alone: it was durable in the primary before that text was written, and
  *    hosts may have written past the journal since (`gap.ts`). Redone, it would bring old bytes back.
+ *    The same goes for what a text `volume` says was durable in the primary: redone and cut off in between, an older
+ *    write would stand in place of a newer one, and a rebuild, which goes by that text, would not redo it again.
  * 4. The recovery map learns of them, baseline records among them, and of the moments that prunes have dropped, and
  *    the position moves. Were it moved before step 3, a crash in between would leave the primary behind for ever.
  *
@@ -89,7 +91,7 @@ interface Tail {
   lastSeq: number;
   lastBaseline: number;
   lastTimeUs: number;
-  /** Up to this sequence everything is durable in the primary, as a text `gap` says. */
+  /** Up to this sequence everything is durable in the primary, as a text `gap` or `volume` says. */
   appliedSeq: number;
   droppedBytes: number;
   readonly moments: PackedMoment[];
@@ -320,11 +322,12 @@ function take(
 ): void {
   if (text !== undefined) {
     tail.texts.push({ header, offset, text });
-    if (text.startsWith(GAP_TEXT)) tail.appliedSeq = header.seq;
+    if (text.startsWith(GAP_TEXT)) tail.appliedSeq = Math.max(tail.appliedSeq, header.seq);
     const said = JSON.parse(text) as JournalText;
     if (said.type === "baseline-complete" || (said.type === "volume" && said.baselineComplete)) {
       tail.baselineComplete = true;
     }
+    if (said.type === "volume") tail.appliedSeq = Math.max(tail.appliedSeq, said.durableSeq);
     if (said.type === "thinned") {
       tail.thinned = tail.thinned === undefined ? said : intersectRetained(tail.thinned, said);
     }

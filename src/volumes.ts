@@ -16,6 +16,7 @@ import type { Catalog, VolumeRow } from "./catalog/catalog.ts";
 import { isRetained } from "./catalog/moments.ts";
 import type { Disk, SpaceKeeper } from "./disk/mod.ts";
 import type { Caller, CreateVolumeRequest, RetentionPolicy, VolumeInfo } from "./engine.ts";
+import { parseSegmentFileName } from "./journal/mod.ts";
 import { VOLUME_FILES } from "./timeline/past.ts";
 import { gapInfo, momentInfo } from "./timeline/resolve.ts";
 import { DEFAULT_POLICY } from "./timeline/retention.ts";
@@ -435,26 +436,45 @@ export class Volumes {
       });
     }
     this.#entries.delete(name);
-    if (!options.purge) await this.#describeDeletion(name, volume);
+    const told = await this.#describeDeletion(name, volume);
     await volume?.close();
     this.#catalog.transaction(() => {
       this.#catalog.removeVolume(row.id);
       this.#access.record(caller, "volume.delete", name, { purge: options.purge, id: row.id });
     });
-    if (options.purge) this.#disk.removeTree(this.#directory(row.id));
+    if (options.purge) await this.#purge(row.id, told);
   }
 
-  /** A volume that cannot be written to is deleted all the same. */
-  async #describeDeletion(name: string, volume: Volume | undefined): Promise<void> {
+  /**
+   * Takes a volume's folder away, durably. The segment that tells of the deletion goes last: after a power cut a rebuild
+   * would make a volume of what is left without it.
+   */
+  async #purge(volumeId: string, told: number | undefined): Promise<void> {
+    const directory = this.#directory(volumeId);
+    const segments = path.join(directory, VOLUME_FILES.segments);
+    const names = this.#disk.list(segments);
+    for (const name of names) {
+      if (told === undefined || parseSegmentFileName(name) !== told) {
+        this.#disk.remove(path.join(segments, name));
+      }
+    }
+    if (names.length > 0) await this.#disk.syncDirectory(segments);
+    this.#disk.removeTree(directory);
+    await this.#disk.syncDirectory(path.dirname(directory));
+  }
+
+  /** A volume that cannot be written to is deleted all the same. Returns the segment that tells of it. */
+  async #describeDeletion(name: string, volume: Volume | undefined): Promise<number | undefined> {
     try {
       if (volume === undefined) throw new VarveError("conflict", "it could not be opened");
-      await volume.describeDeletion();
+      return await volume.describeDeletion();
     } catch (thrown) {
       const message = thrown instanceof Error ? thrown.message : String(thrown);
       logger.warn("Volume {volume}: a rebuild would bring it back, its journal cannot be told: {message}", {
         volume: name,
         message,
       });
+      return undefined;
     }
   }
 

@@ -264,11 +264,14 @@ export class Volume {
 
   /**
    * Says in the journal, durably, that the volume was deleted, so that a rebuild does not bring it back. A volume whose
-   * primary is gone gets a segment for it.
+   * primary is gone gets a segment for it. Returns the segment that says it last.
    */
-  async describeDeletion(): Promise<void> {
+  async describeDeletion(): Promise<number> {
     const text = JSON.stringify({ type: "volume-deleted" } satisfies JournalText);
-    if (this.#live !== undefined) return (await this.#live.describe(text))();
+    if (this.#live !== undefined) {
+      (await this.#live.describe(text))();
+      return this.#live.position.place.segment;
+    }
     const journal = this.journal ?? new JournalWriter(this.#surroundings.disk, {
       directory: path.join(this.directory, VOLUME_FILES.segments),
       volumeId: this.id,
@@ -293,7 +296,9 @@ export class Volume {
       new TextEncoder().encode(text),
     );
     await journal.sync();
+    const { segment } = journal.position;
     if (journal !== this.journal) await journal.close();
+    return segment;
   }
 
   /** Whether history holds a copy of everything that an adopted primary held. */

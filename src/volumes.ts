@@ -114,7 +114,9 @@ export class Volumes {
   /** Opens every volume of the catalogue. One that fails does not keep the others from being opened. */
   async openAll(): Promise<void> {
     const rows = this.#catalog.volumes();
-    for (const row of rows) await this.#openVolume(row);
+    for (const row of rows) {
+      if (!await this.#openVolume(row)) await this.#tellAgain(row.name);
+    }
     const known = new Set(rows.map((row) => row.id));
     for (const id of this.#disk.list(path.join(this.#dataPath, "volumes"))) {
       if (known.has(id)) continue;
@@ -137,7 +139,21 @@ export class Volumes {
     );
   }
 
-  async #openVolume(row: VolumeRow): Promise<void> {
+  /** A crash amid the making or the deletion of a volume left a journal that says nothing of it, or that it is gone. */
+  async #tellAgain(name: string): Promise<void> {
+    const entry = this.entry(name);
+    const { volume } = entry;
+    if (!volume?.isLive) return;
+    try {
+      (await volume.live.describe(volume.describeText()))();
+    } catch (thrown) {
+      entry.error = VarveError.from(thrown, `open volume ${name}`);
+    }
+  }
+
+  /** Returns whether the journal tells of the volume as one that is there. */
+  async #openVolume(row: VolumeRow): Promise<boolean> {
+    let isTold = this.#disk.list(path.join(this.#directory(row.id), VOLUME_FILES.segments)).length > 0;
     const entry: VolumeEntry = { row, volume: undefined, error: undefined };
     this.#entries.set(row.name, entry);
     try {
@@ -152,7 +168,10 @@ export class Volumes {
         describe: () => ({ volume: entry.row, marks: this.#catalog.marks(row.id) }),
         passthrough: () => (JSON.parse(entry.row.policy) as RetentionPolicy).onFull === "passthrough",
         onGap: (gap) => tellGap(this.#events, row.name, gap),
-        onText: (text, record) => this.#takeText(entry, text, record.header),
+        onText: (text, record) => {
+          if (text.type === "volume-deleted") isTold = false;
+          this.#takeText(entry, text, record.header);
+        },
         onFailure: (error) => {
           // It is tried again, nothing is lost, and the keeper tells of the full storage.
           if (error.code === "no-space") return this.#space.look();
@@ -184,6 +203,7 @@ export class Volumes {
       entry.error = VarveError.from(thrown, `open volume ${row.name}`);
       logger.error("Volume {volume}: {message}", { volume: row.name, message: entry.error.message });
     }
+    return isTold;
   }
 
   /** Opens volumes again that a full storage kept from being opened. */

@@ -269,7 +269,8 @@ export class Volume {
   async describeDeletion(): Promise<number> {
     const text = JSON.stringify({ type: "volume-deleted" } satisfies JournalText);
     if (this.#live !== undefined) {
-      (await this.#live.describe(text))();
+      // Never told: should the catalogue not forget the volume, the next start is to meet this text.
+      await this.#live.describe(text);
       return this.#live.position.place.segment;
     }
     const journal = this.journal ?? new JournalWriter(this.#surroundings.disk, {

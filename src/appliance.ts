@@ -123,7 +123,7 @@ export async function openAppliance(options: ApplianceOptions): Promise<Applianc
     return await LocalAppliance.open(dataPath, disk, lock, options);
   } catch (thrown) {
     lock.release();
-    throw thrown;
+    throw VarveError.from(thrown, `open the data folder ${dataPath}`);
   }
 }
 

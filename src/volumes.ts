@@ -16,6 +16,7 @@ import type { Catalog, VolumeRow } from "./catalog/catalog.ts";
 import { isRetained } from "./catalog/moments.ts";
 import type { Disk, SpaceKeeper } from "./disk/mod.ts";
 import type { Caller, CreateVolumeRequest, RetentionPolicy, VolumeInfo } from "./engine.ts";
+import { parseSegmentFileName } from "./journal/mod.ts";
 import { VOLUME_FILES } from "./timeline/past.ts";
 import { gapInfo, momentInfo } from "./timeline/resolve.ts";
 import { DEFAULT_POLICY } from "./timeline/retention.ts";
@@ -113,7 +114,9 @@ export class Volumes {
   /** Opens every volume of the catalogue. One that fails does not keep the others from being opened. */
   async openAll(): Promise<void> {
     const rows = this.#catalog.volumes();
-    for (const row of rows) await this.#openVolume(row);
+    for (const row of rows) {
+      if (!await this.#openVolume(row)) await this.#tellAgain(row.name);
+    }
     const known = new Set(rows.map((row) => row.id));
     for (const id of this.#disk.list(path.join(this.#dataPath, "volumes"))) {
       if (known.has(id)) continue;
@@ -136,7 +139,21 @@ export class Volumes {
     );
   }
 
-  async #openVolume(row: VolumeRow): Promise<void> {
+  /** A crash amid the making or the deletion of a volume left a journal that says nothing of it, or that it is gone. */
+  async #tellAgain(name: string): Promise<void> {
+    const entry = this.entry(name);
+    const { volume } = entry;
+    if (!volume?.isLive) return;
+    try {
+      (await volume.live.describe(volume.describeText()))();
+    } catch (thrown) {
+      entry.error = VarveError.from(thrown, `open volume ${name}`);
+    }
+  }
+
+  /** Returns whether the journal tells of the volume as one that is there. */
+  async #openVolume(row: VolumeRow): Promise<boolean> {
+    let isTold = this.#disk.list(path.join(this.#directory(row.id), VOLUME_FILES.segments)).length > 0;
     const entry: VolumeEntry = { row, volume: undefined, error: undefined };
     this.#entries.set(row.name, entry);
     try {
@@ -151,7 +168,10 @@ export class Volumes {
         describe: () => ({ volume: entry.row, marks: this.#catalog.marks(row.id) }),
         passthrough: () => (JSON.parse(entry.row.policy) as RetentionPolicy).onFull === "passthrough",
         onGap: (gap) => tellGap(this.#events, row.name, gap),
-        onText: (text, record) => this.#takeText(entry, text, record.header),
+        onText: (text, record) => {
+          if (text.type === "volume-deleted") isTold = false;
+          this.#takeText(entry, text, record.header);
+        },
         onFailure: (error) => {
           // It is tried again, nothing is lost, and the keeper tells of the full storage.
           if (error.code === "no-space") return this.#space.look();
@@ -183,6 +203,7 @@ export class Volumes {
       entry.error = VarveError.from(thrown, `open volume ${row.name}`);
       logger.error("Volume {volume}: {message}", { volume: row.name, message: entry.error.message });
     }
+    return isTold;
   }
 
   /** Opens volumes again that a full storage kept from being opened. */
@@ -435,26 +456,45 @@ export class Volumes {
       });
     }
     this.#entries.delete(name);
-    if (!options.purge) await this.#describeDeletion(name, volume);
+    const told = await this.#describeDeletion(name, volume);
     await volume?.close();
     this.#catalog.transaction(() => {
       this.#catalog.removeVolume(row.id);
       this.#access.record(caller, "volume.delete", name, { purge: options.purge, id: row.id });
     });
-    if (options.purge) this.#disk.removeTree(this.#directory(row.id));
+    if (options.purge) await this.#purge(row.id, told);
   }
 
-  /** A volume that cannot be written to is deleted all the same. */
-  async #describeDeletion(name: string, volume: Volume | undefined): Promise<void> {
+  /**
+   * Takes a volume's folder away, durably. The segment that tells of the deletion goes last: after a power cut a rebuild
+   * would make a volume of what is left without it.
+   */
+  async #purge(volumeId: string, told: number | undefined): Promise<void> {
+    const directory = this.#directory(volumeId);
+    const segments = path.join(directory, VOLUME_FILES.segments);
+    const names = this.#disk.list(segments);
+    for (const name of names) {
+      if (told === undefined || parseSegmentFileName(name) !== told) {
+        this.#disk.remove(path.join(segments, name));
+      }
+    }
+    if (names.length > 0) await this.#disk.syncDirectory(segments);
+    this.#disk.removeTree(directory);
+    await this.#disk.syncDirectory(path.dirname(directory));
+  }
+
+  /** A volume that cannot be written to is deleted all the same. Returns the segment that tells of it. */
+  async #describeDeletion(name: string, volume: Volume | undefined): Promise<number | undefined> {
     try {
       if (volume === undefined) throw new VarveError("conflict", "it could not be opened");
-      await volume.describeDeletion();
+      return await volume.describeDeletion();
     } catch (thrown) {
       const message = thrown instanceof Error ? thrown.message : String(thrown);
       logger.warn("Volume {volume}: a rebuild would bring it back, its journal cannot be told: {message}", {
         volume: name,
         message,
       });
+      return undefined;
     }
   }
 

@@ -36,8 +36,11 @@ export class DirectoryNode {
     this.#changes.push(change);
   }
 
-  /** Adds a name that survives at once. */
+  /** Adds a name that survives at once; what happened to that name before cannot take it away again. */
   addDurably(name: string, node: TreeNode): void {
+    this.settle(
+      new Set(this.#changes.filter(({ removed, added }) => added?.name === name || removed.includes(name))),
+    );
     this.live.set(name, node);
     this.#durable.set(name, node);
   }

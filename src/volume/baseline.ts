@@ -7,7 +7,8 @@
  *
  * The end, in this order: the map has every chunk; a text in the journal says so, durably; the map forgets the pages of
  * coverage. Were the text first, a power cut could leave a journal that calls itself complete and is not. Were the pages
- * forgotten first, a crash could leave a journal that never says it.
+ * forgotten first, a crash could leave a journal that never says it. Until they are forgotten the next start reads the
+ * text again: a map that has lost the end has it from there.
  *
  * @module
  */
@@ -94,11 +95,15 @@ async function finish({ live, ledger, map }: BaselineScanParts): Promise<void> {
     ledger.checkComplete();
     return Promise.resolve();
   });
-  await describe(live, { type: "baseline-complete" });
-  await live.indexer.queue.run(() => {
-    map.transaction(() => ledger.finish());
-    return Promise.resolve();
-  });
+  const told = await live.describe(JSON.stringify({ type: "baseline-complete" } satisfies JournalText));
+  try {
+    await live.indexer.queue.run(() => {
+      map.transaction(() => ledger.finish());
+      return Promise.resolve();
+    });
+  } finally {
+    told();
+  }
 }
 
 async function describe(live: LiveVolume, text: JournalText): Promise<void> {

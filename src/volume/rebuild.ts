@@ -245,11 +245,11 @@ class MapBuilder {
 
   finish(): RebuiltMap {
     const map = this.#map;
-    const { tail, state, lastSeq } = this.#survey;
+    const { tail, state, lastSeq, baselineComplete } = this.#survey;
     map.transaction(() => {
       const numbers = this.#found.captured.filter(({ segment }) => segment <= tail.segment)
         .map(({ previousBaseline }) => previousBaseline);
-      this.#baseline.finish(state.baselineComplete, Math.max(0, ...numbers.slice(-1)));
+      this.#baseline.finish(baselineComplete, Math.max(0, ...numbers.slice(-1)));
       if (this.#lostPlace !== undefined) this.#loseBaseline(this.#lostPlace);
       this.#listSegments();
       const gaps = new Gaps(map);

@@ -42,6 +42,8 @@ export interface JournalSurvey {
   readonly end: RecordPlace;
   /** The last sequence before that. */
   readonly lastSeq: number;
+  /** Whether the copy of an adopted disk was complete before the tail; else the next start ends it. */
+  readonly baselineComplete: boolean;
   /** Texts that cannot be read, and a tail that is torn. */
   readonly damage: FoundDamage[];
 }
@@ -62,7 +64,7 @@ export function surveyJournal(
   const newest = lastVolumeText(segments, captured, undefined, []);
   if (newest === undefined) throw nothingTold(directory);
   const tail = findTail(segments, found, durableSeqOf(newest));
-  const { end, lastSeq } = readTail(segments, captured, tail, damage);
+  const { end, lastSeq, hasBaseline } = readTail(segments, captured, tail, damage);
 
   const texts = lastVolumeText(segments, captured, end, damage) ?? newest;
   const [first, ...later] = texts;
@@ -78,7 +80,15 @@ export function surveyJournal(
       state.take({ type: "mark-deleted", name: mark.name }, mark);
     }
   }
-  return { state, retained, tail, end, lastSeq, damage };
+  return {
+    state,
+    retained,
+    tail,
+    end,
+    lastSeq,
+    baselineComplete: state.baselineComplete && !hasBaseline,
+    damage,
+  };
 }
 
 /** The newest text that says everything and those behind it, all before `end`; `undefined` when there is none. */
@@ -159,8 +169,9 @@ function readTail(
   captured: readonly FoundSegment[],
   tail: TailStart,
   damage: FoundDamage[],
-): { end: RecordPlace; lastSeq: number } {
+): { end: RecordPlace; lastSeq: number; hasBaseline: boolean } {
   let lastSeq = tail.seq;
+  let hasBaseline = false;
   let end: RecordPlace = tail;
   for (const { segment, bytes, previousSeq } of captured) {
     if (segment < tail.segment) continue;
@@ -170,6 +181,7 @@ function readTail(
     const from = isFirst ? tail.offset : SEGMENT_HEADER_BYTES;
     const { validBytes } = follows
       ? segments.scan(segment, from, ({ header }) => {
+        if (header.kind === "baseline") hasBaseline = true;
         if (!isCommand(header.kind)) return true;
         if (header.seq !== lastSeq + 1) return false;
         lastSeq = header.seq;
@@ -186,5 +198,5 @@ function readTail(
     });
     break;
   }
-  return { end, lastSeq };
+  return { end, lastSeq, hasBaseline };
 }

@@ -11,6 +11,8 @@
  * 3. The records are redone on the primary, in order, and the primary is synced. Redoing twice does no harm.
  *    What lies before the last text `gap` is left alone: it was durable in the primary before that text was written, and
  *    hosts may have written past the journal since (`gap.ts`). Redone, it would bring old bytes back.
+ *    The same goes for what a text `volume` says was durable in the primary: redone and cut off in between, an older
+ *    write would stand in place of a newer one, and a rebuild, which goes by that text, would not redo it again.
  * 4. The recovery map learns of them, baseline records among them, and of the moments that prunes have dropped, and
  *    the position moves. Were it moved before step 3, a crash in between would leave the primary behind for ever.
  *
@@ -89,12 +91,14 @@ interface Tail {
   lastSeq: number;
   lastBaseline: number;
   lastTimeUs: number;
-  /** Up to this sequence everything is durable in the primary, as a text `gap` says. */
+  /** Up to this sequence everything is durable in the primary, as a text `gap` or `volume` says. */
   appliedSeq: number;
   droppedBytes: number;
   readonly moments: PackedMoment[];
   readonly extents: MapExtent[];
   readonly baseline: BaselineEntry[];
+  /** A text says that the copy of an adopted disk is complete. */
+  baselineComplete: boolean;
   readonly sealed: { segment: number; from: number; bytes: number; firstSeq: number; lastSeq: number }[];
   /** Marks and meta records, in order. */
   readonly texts: ScannedRecord[];
@@ -154,7 +158,14 @@ export async function recoverVolume(parts: RecoveryParts): Promise<RecoveredJour
 
   const nextSegment = Math.max(map.getState("scan_segment", 1), (numbers.at(-1) ?? 0) + 1);
   map.transaction(() => {
-    if (parts.baseline !== undefined) { for (const _ of parts.baseline.add(tail.baseline)); }
+    if (parts.baseline !== undefined) {
+      for (const _ of parts.baseline.add(tail.baseline));
+      // The map may have lost what that text says; without the primary nothing could bring it back.
+      if (tail.baselineComplete) {
+        parts.baseline.checkComplete();
+        parts.baseline.finish();
+      }
+    }
     for (const _ of map.addExtents(tail.extents.filter((extent) => extent.seq > indexedSeq)));
     const moments = new Moments(map);
     moments.add(tail.moments.filter((moment) => moment.seq > indexedSeq));
@@ -228,6 +239,7 @@ function readTail(parts: RecoveryParts, numbers: readonly number[]): Tail {
     moments: [],
     extents: [],
     baseline: [],
+    baselineComplete: false,
     sealed: [],
     texts: [],
     thinned: undefined,
@@ -310,8 +322,12 @@ function take(
 ): void {
   if (text !== undefined) {
     tail.texts.push({ header, offset, text });
-    if (text.startsWith(GAP_TEXT)) tail.appliedSeq = header.seq;
+    if (text.startsWith(GAP_TEXT)) tail.appliedSeq = Math.max(tail.appliedSeq, header.seq);
     const said = JSON.parse(text) as JournalText;
+    if (said.type === "baseline-complete" || (said.type === "volume" && said.baselineComplete)) {
+      tail.baselineComplete = true;
+    }
+    if (said.type === "volume") tail.appliedSeq = Math.max(tail.appliedSeq, said.durableSeq);
     if (said.type === "thinned") {
       tail.thinned = tail.thinned === undefined ? said : intersectRetained(tail.thinned, said);
     }

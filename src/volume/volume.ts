@@ -162,6 +162,7 @@ export class Volume {
       const ledger = map.getState("baseline_bytes", 0) < row.sizeBytes
         ? new BaselineLedger(map, row.sizeBytes)
         : undefined;
+      const isCopied = () => map.getState("baseline_bytes", 0) >= row.sizeBytes;
       const gaps = new Gaps(map);
       let failure: VarveError | undefined;
       try {
@@ -189,7 +190,7 @@ export class Volume {
         type: "volume",
         ...surroundings.describe(),
         retained: new Moments(map).retained(),
-        baselineComplete: map.getState("baseline_bytes", 0) >= row.sizeBytes,
+        baselineComplete: isCopied(),
         gaps: gaps.list.map(textOfGap),
         durableSeq: recovered.lastSeq,
       });
@@ -215,7 +216,7 @@ export class Volume {
         primary,
         recovered,
         failure,
-        ledger,
+        ledger: isCopied() ? undefined : ledger,
         space,
         state,
       });
@@ -263,11 +264,15 @@ export class Volume {
 
   /**
    * Says in the journal, durably, that the volume was deleted, so that a rebuild does not bring it back. A volume whose
-   * primary is gone gets a segment for it.
+   * primary is gone gets a segment for it. Returns the segment that says it last.
    */
-  async describeDeletion(): Promise<void> {
+  async describeDeletion(): Promise<number> {
     const text = JSON.stringify({ type: "volume-deleted" } satisfies JournalText);
-    if (this.#live !== undefined) return (await this.#live.describe(text))();
+    if (this.#live !== undefined) {
+      // Never told: should the catalogue not forget the volume, the next start is to meet this text.
+      await this.#live.describe(text);
+      return this.#live.position.place.segment;
+    }
     const journal = this.journal ?? new JournalWriter(this.#surroundings.disk, {
       directory: path.join(this.directory, VOLUME_FILES.segments),
       volumeId: this.id,
@@ -292,7 +297,9 @@ export class Volume {
       new TextEncoder().encode(text),
     );
     await journal.sync();
+    const { segment } = journal.position;
     if (journal !== this.journal) await journal.close();
+    return segment;
   }
 
   /** Whether history holds a copy of everything that an adopted primary held. */

@@ -25,10 +25,12 @@ export async function checkSubject(world: World, subject: Subject): Promise<void
     return;
   }
   const info = appliance.getVolume(subject.name);
-  if (info.state !== "ready") {
+  const isCopying = info.state === "baseline" && subject.adoptedPath !== undefined && !subject.isCopied;
+  if (info.state !== "ready" && !isCopying) {
     world.violate(`volume ${subject.name} is ${info.state} after a restart: ${info.error ?? "no error"}`);
   }
   if (subject.state === "asked") becomeThere(world, subject);
+  if (info.id !== subject.id) world.violate(`volume ${subject.name} is another one: ${info.id}`);
   subject.state = "there";
   adoptEnd(world, subject, info.window.to.seq, info.window.to.time);
   checkRetained(world, subject);
@@ -55,6 +57,14 @@ export function checkFirstToken(world: World): void {
   file.read(0, bytes);
   if (world.appliance.authenticate(new TextDecoder().decode(bytes).trim()) === undefined) {
     world.violate("the token in admin.token opens nothing");
+  }
+}
+
+/** A volume that was deleted, or that nobody has asked for, is not there. */
+export function checkNoOther(world: World): void {
+  for (const { name, id } of world.appliance.listVolumes()) {
+    const subject = world.subjects.find((subject) => subject.name === name && subject.state !== "unasked");
+    if (subject === undefined) world.violate(`volume ${name}, ${id}, is there, although it was deleted`);
   }
 }
 
@@ -117,14 +127,17 @@ function checkPrimary(world: World, subject: Subject): void {
 /** A moment opens and holds what it must, or is refused although it is kept, which is a violation. */
 export async function checkMoment(world: World, subject: Subject, seq: number, what: string): Promise<void> {
   let device: BlockDevice | undefined;
+  const wasCopying = world.isCopying(subject);
   try {
     device = await openMoment(world, subject, seq);
   } catch (thrown) {
     world.checkLife();
     if (!(thrown instanceof VarveError)) throw thrown;
+    if (wasCopying && thrown.code === "conflict") return;
     world.violate(`${subject.name}: ${what}, sequence ${seq}, is refused: ${thrown.message}`);
   }
   if (device === undefined) world.violate(`${subject.name}: ${what}, sequence ${seq}, has no export`);
+  if (world.isCopying(subject)) world.violate(`${subject.name}: ${what} is open, but it is not copied yet`);
   for (const [offset, length] of rangesToRead(world, subject)) {
     const target = new Uint8Array(length);
     try {

@@ -41,6 +41,11 @@ export class VolumeModel {
     return this.#sorted ??= [...this.#blocks.keys()].sort((a, b) => a - b);
   }
 
+  /** Puts content that was there before the first command. */
+  begin(offset: number, data: Uint8Array): void {
+    this.#write(offset, data);
+  }
+
   /** Takes the next command. */
   apply(change: Change, timeUs: number): void {
     this.timesUs.push(timeUs);

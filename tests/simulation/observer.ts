@@ -99,6 +99,10 @@ export class ObservedDevice implements BlockDevice {
     this.#capture(this.#next("zero", offset, length), () => this.#inner.zero(offset, length, options));
   }
 
+  prepare(offset: number, length: number): Promise<void> | undefined {
+    return this.#inner.prepare(offset, length);
+  }
+
   flush(options?: CommandOptions): Promise<void> {
     return this.#capture(this.#next("flush", 0, 0), () => this.#inner.flush(options));
   }

@@ -3,8 +3,10 @@
  * after each start every promise is checked. A seed and a number of steps determine a run.
  */
 import { VarveError } from "../../src/base/errors.ts";
-import { becomeThere, checkFirstToken, checkSubject } from "./checks.ts";
+import { attendCopy, finishCopy } from "./adopt.ts";
+import { becomeThere, checkFirstToken, checkNoOther, checkSubject } from "./checks.ts";
 import { type Lie, LIES } from "./lies.ts";
+import { loseDatabases, rebuild } from "./rebuild.ts";
 import { attendPrune, orderFault, pickStep } from "./steps.ts";
 import { Subject } from "./subject.ts";
 import { CALLER, World } from "./world.ts";
@@ -127,7 +129,10 @@ class Run {
     if (cutsStart && !last) disk.cutPowerAfter(cutAt);
     const failsStart = random.oneIn(12) && !last;
     if (failsStart) orderFault(world);
+    const rebuilds = random.oneIn(5) && world.subjects.some((subject) => subject.state === "there");
     try {
+      if (rebuilds) await loseDatabases(world);
+      if (world.mustRebuild) await rebuild(world);
       await world.start();
     } catch (thrown) {
       world.checkLife();
@@ -139,12 +144,16 @@ class Run {
     disk.clearFaults();
     disk.keepPower();
     world.note(`── step ${this.#steps}: started${failsStart ? " on failing storage" : ""}`);
-    if (failsStart && world.appliance.listVolumes().some((volume) => volume.state !== "ready")) return;
+    if (failsStart && world.appliance.listVolumes().some((volume) => volume.state === "failed")) return;
     checkFirstToken(world);
     for (const subject of world.subjects) {
-      if (subject.state !== "unasked") await checkSubject(world, subject);
+      if (subject.state === "unasked") continue;
+      await checkSubject(world, subject);
+      await attendCopy(world, subject);
     }
+    checkNoOther(world);
     if (last) {
+      for (const subject of world.subjects) if (subject.state === "there") await finishCopy(world, subject);
       await this.#stop();
       return;
     }
@@ -188,13 +197,16 @@ class Run {
     }
     for (let turns = random.oneIn(3) ? random.below(12) : 0; turns > 0; turns--) await world.turn();
     world.checkLife();
-    for (const other of world.subjects) attendPrune(world, other);
+    for (const other of world.subjects) {
+      attendPrune(world, other);
+      await attendCopy(world, other);
+    }
   }
 
   async #createVolumes(): Promise<void> {
     const { world } = this;
     for (const subject of world.subjects) {
-      if (subject.state === "there") continue;
+      if (subject.state === "there" || subject.adoptedPath !== undefined) continue;
       if (world.random.oneIn(4)) world.disk.cutPowerAfter(1 + world.random.below(40));
       subject.state = "asked";
       await world.until(

@@ -4,6 +4,7 @@
  */
 import type { SeededRandom } from "../../src/base/seeded_random.ts";
 import type { RetentionPolicy } from "../../src/engine.ts";
+import { adoptDisk } from "./adopt.ts";
 import { checkFlipped, checkMoment, checkRetained } from "./checks.ts";
 import { type Change, noiseAt, textAt } from "./model.ts";
 import { checkDamage, checkSound } from "./scrubs.ts";
@@ -41,6 +42,7 @@ export const STEPS: readonly (readonly [weight: number, name: string, step: Step
   [2, "look at a moment", lookAtMoment],
   [6, "time passes", passTime],
   [6, "wait", wait],
+  [3, "adopt a disk", adopt],
   [1, "I/O error", failOperation],
   [1, "full disk", fillDisk],
   [1, "bit flip", flipBit],
@@ -271,7 +273,7 @@ function setPolicy(world: World, subject: Subject): void {
 }
 
 async function prune(world: World, subject: Subject): Promise<void> {
-  if (subject.prune !== undefined || world.faulty) return;
+  if (subject.prune !== undefined || world.faulty || world.isCopying(subject)) return;
   const marks = subject.certainMarks();
   const policy = world.appliance.getRetention(subject.name);
   const job = world.appliance.startPrune(subject.name, CALLER);
@@ -316,8 +318,15 @@ async function openPast(world: World, subject: Subject): Promise<void> {
   if (world.connections.length >= CONNECTIONS_MAX) return dropConnection(world);
   const { lastSeq } = subject.model;
   const seq = world.random.below(lastSeq + 1);
+  const wasCopying = world.isCopying(subject);
   const opened = await world.connect(subject, seq);
-  if (typeof opened !== "string") return;
+  if (typeof opened !== "string") {
+    if (world.isCopying(subject)) {
+      world.violate(`${subject.name}: the past is open, but it is not copied yet`);
+    }
+    return;
+  }
+  if (wasCopying) return;
   if (subject.retains(seq) && subject.prune === undefined && !world.faulty) {
     world.violate(`${subject.name}: sequence ${seq} is kept, but it is refused: ${opened}`);
   }
@@ -355,7 +364,7 @@ async function wait(world: World): Promise<void> {
 }
 
 async function flipBit(world: World, subject: Subject): Promise<void> {
-  if (world.faulty || subject.prune !== undefined) return;
+  if (world.faulty || subject.prune !== undefined || world.isCopying(subject)) return;
   const seqs = subject.retainedSeqs();
   await checkFlipped(world, subject, seqs[world.random.below(seqs.length)] ?? 0);
 }
@@ -366,6 +375,13 @@ async function scrub(world: World, subject: Subject): Promise<void> {
 
 async function scrubDamage(world: World, subject: Subject): Promise<void> {
   if (!world.faulty && subject.prune === undefined) await checkDamage(world, subject);
+}
+
+/** Hosts write to an adopted disk at once. */
+async function adopt(world: World): Promise<void> {
+  const subject = await adoptDisk(world);
+  if (subject === undefined) return;
+  for (let count = world.random.below(4); count > 0; count--) await writes(world, subject);
 }
 
 /** Leaves little space, or gives it back. */

@@ -45,10 +45,17 @@ export class Subject {
   prune: StartedPrune | undefined;
   /** Space was short in this life: the oldest history may have been thinned, though no pinned mark. */
   mayThin = false;
+  /** Where the disk lies that was adopted, or `undefined`. */
+  readonly adoptedPath: string | undefined;
+  /** What the engine has shown as copied of an adopted disk, in bytes. */
+  copiedBytes = 0;
+  /** The engine has shown the copy as complete. */
+  isCopied = false;
 
-  constructor(name: string, sizeBytes: number) {
+  constructor(name: string, sizeBytes: number, adoptedPath?: string) {
     this.name = name;
     this.sizeBytes = sizeBytes;
+    this.adoptedPath = adoptedPath;
     this.model = new VolumeModel(sizeBytes, 0);
   }
 

@@ -44,12 +44,15 @@ export class World implements Disposable {
   life = 0;
   /** Whether failures were ordered in this life: hosts may then be refused. */
   faulty = false;
+  /** Databases are missing that only a rebuild makes anew. */
+  mustRebuild = false;
   /** After so many events the power is cut. */
   eventsUntilCut = Infinity;
   /** Segments that were given their compressed form so far. */
   compressed = 0;
   readonly #segmentBytes: number;
   readonly #compressionMs: number;
+  readonly #baselineBytesPerSecond: number;
   readonly #engineRandom: SeededRandom;
   #violation: Violation | undefined;
   #appliance: Appliance | undefined;
@@ -64,6 +67,7 @@ export class World implements Disposable {
     this.subjects = subjects;
     this.#segmentBytes = this.random.pick([1 << 16, 1 << 18, 1 << 20, 1 << 22]);
     this.#compressionMs = this.random.pick([2, 20, 200]);
+    this.#baselineBytesPerSecond = this.random.pick([1 << 17, 1 << 20, 1 << 24]);
     this.#engineRandom = this.random.fork();
     this.disk = new SimulatedDisk({
       random: this.random.fork(),
@@ -163,6 +167,7 @@ export class World implements Disposable {
         segmentBytes: this.#segmentBytes,
         scrub: { everyMs: false },
         compression: { intervalMs: this.#compressionMs, coreShare: 1, bytesPerSecond: Infinity },
+        baselineBytesPerSecond: this.#baselineBytesPerSecond,
       }),
     );
     this.#appliance = appliance;
@@ -191,6 +196,11 @@ export class World implements Disposable {
         };
       },
     };
+  }
+
+  /** Whether the first copy of an adopted disk is still being made: nothing of the past can be opened then. */
+  isCopying(subject: Subject): boolean {
+    return !this.appliance.getVolume(subject.name).baseline.complete;
   }
 
   /** The live device itself. */

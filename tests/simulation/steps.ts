@@ -374,7 +374,8 @@ async function scrub(world: World, subject: Subject): Promise<void> {
 }
 
 async function scrubDamage(world: World, subject: Subject): Promise<void> {
-  if (!world.faulty && subject.prune === undefined) await checkDamage(world, subject);
+  if (world.faulty || subject.prune !== undefined || world.isCopying(subject)) return;
+  await checkDamage(world, subject);
 }
 
 /** Hosts write to an adopted disk at once. */

@@ -25,7 +25,7 @@ export class DemoAppliance implements AsyncDisposable {
     this.folder = folder;
     this.#process = new Deno.Command(Deno.execPath(), {
       args: [
-        ...["run", "--allow-all", CLI, "serve", "--json"],
+        ...["run", "--allow-all", "--v8-flags=--optimize-for-size", CLI, "serve", "--json"],
         ...["--data", `${folder}/data`, "--mount", `${folder}/mnt`],
         ...["--nbd", `unix:${this.nbdPath}`, "--api", `unix:${folder}/api.sock`],
       ],

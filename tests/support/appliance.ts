@@ -108,7 +108,7 @@ export class TestAppliance implements AsyncDisposable {
   /** Starts it again after {@linkcode stop} or {@linkcode kill}, on the same paths. */
   async launch(): Promise<void> {
     const process = new Deno.Command(Deno.execPath(), {
-      args: ["run", "--allow-all", CLI, ...this.serveArguments],
+      args: ["run", "--allow-all", "--v8-flags=--optimize-for-size", CLI, ...this.serveArguments],
       env: ENVIRONMENT,
       stdin: "null",
       stdout: "piped",

@@ -100,7 +100,11 @@ export class ObservedDevice implements BlockDevice {
   }
 
   prepare(offset: number, length: number): Promise<void> | undefined {
-    return this.#inner.prepare(offset, length);
+    return this.#inner.prepare(offset, length)?.catch((thrown) => {
+      // The server refuses the command without giving it to the device.
+      this.#client.unexecuted.shift();
+      throw thrown;
+    });
   }
 
   flush(options?: CommandOptions): Promise<void> {

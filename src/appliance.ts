@@ -83,6 +83,8 @@ export interface ApplianceOptions {
   readonly scrub?: ScrubSchedule;
   /** Size at which a segment is finished, in bytes. Default 64 MiB. */
   readonly segmentBytes?: number;
+  /** Records that recovery maps learn of at once. Default 16,384. */
+  readonly batchRecords?: number;
   /** How finished segments are compressed. */
   readonly compression?: CompressionSettings;
   /** Bytes set aside on the data folder's file system. Default: by its size. */
@@ -209,6 +211,7 @@ class LocalAppliance implements Appliance {
       connections: (name) => exports.connections(name),
       baselineBytesPerSecond: options.baselineBytesPerSecond,
       segmentBytes: options.segmentBytes,
+      batchRecords: options.batchRecords,
     });
     this.#marks = new Marks(this.#volumes, this.#catalog, this.#access);
     this.#history = new History({

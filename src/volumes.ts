@@ -75,6 +75,8 @@ export interface VolumesParts {
   readonly baselineBytesPerSecond: number | undefined;
   /** Size at which a segment is finished, in bytes; `undefined` for the usual one. */
   readonly segmentBytes?: number | undefined;
+  /** Records that recovery maps learn of at once; `undefined` for the usual number. */
+  readonly batchRecords?: number | undefined;
 }
 
 /** Every volume of the appliance. */
@@ -91,6 +93,7 @@ export class Volumes {
   readonly #connections: (name: string) => number;
   readonly #baselineBytesPerSecond: number | undefined;
   readonly #segmentBytes: number | undefined;
+  readonly #batchRecords: number | undefined;
   readonly #entries = new Map<string, VolumeEntry>();
   /** Names being created; a second request for one is refused while the first is under way. */
   readonly #creating = new Set<string>();
@@ -109,6 +112,7 @@ export class Volumes {
     this.#connections = parts.connections;
     this.#baselineBytesPerSecond = parts.baselineBytesPerSecond;
     this.#segmentBytes = parts.segmentBytes;
+    this.#batchRecords = parts.batchRecords;
   }
 
   /** Opens every volume of the catalogue. One that fails does not keep the others from being opened. */
@@ -164,6 +168,7 @@ export class Volumes {
         directory: this.#directory(row.id),
         baselineBytesPerSecond: this.#baselineBytesPerSecond,
         segmentBytes: this.#segmentBytes ?? this.#space.segmentBytes,
+        batchRecords: this.#batchRecords,
         guard: (primaryPath) => this.#space.guard(primaryPath),
         describe: () => ({ volume: entry.row, marks: this.#catalog.marks(row.id) }),
         passthrough: () => (JSON.parse(entry.row.policy) as RetentionPolicy).onFull === "passthrough",

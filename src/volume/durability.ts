@@ -8,6 +8,7 @@ import { inTurns, Queue, type Scheduler } from "../base/turns.ts";
 import type { MapExtent } from "../catalog/recovery_map.ts";
 import type { JournalWriter, SegmentReader } from "../journal/mod.ts";
 import type { ScanPosition } from "./indexer.ts";
+import type { NumberRows } from "./number_rows.ts";
 import { Overlay } from "./overlay.ts";
 import type { Primary } from "./primary.ts";
 
@@ -34,8 +35,8 @@ export class Durability {
   readonly #primarySyncs = new Queue();
   /** Oldest first; the last one takes new changes. */
   #overlays: Overlay[] = [new Overlay()];
-  /** Applied to the primary, which has not been synced since. */
-  #unsynced: Overlay[] = [];
+  /** Applied to the primary, which has not been synced since. No read needs to find them any more. */
+  #unsynced: NumberRows<MapExtent>[] = [];
   /** Syncs of the primary that have failed, and whether what they covered still waits to be applied again. */
   #failedSyncs = 0;
   #inDoubt = false;
@@ -127,13 +128,13 @@ export class Durability {
       try {
         await this.#parts.primary.sync();
       } catch (thrown) {
-        this.#overlays = this.#unsynced.concat(this.#overlays);
+        this.#overlays = this.#unsynced.map((extents) => Overlay.of(extents)).concat(this.#overlays);
         this.#unsynced = [];
         this.#failedSyncs++;
         this.#inDoubt = true;
         throw thrown;
       }
-      this.#unsynced = this.#unsynced.filter((overlay) => !covered.has(overlay));
+      this.#unsynced = this.#unsynced.filter((extents) => !covered.has(extents));
       this.#durable = end;
       this.#durableBytes = bytes;
     });
@@ -154,7 +155,7 @@ export class Durability {
         // A sync has failed meanwhile: older overlays wait again, and this one comes after them.
         if (failedSyncs !== this.#failedSyncs) break;
         this.#overlays = this.#overlays.filter((other) => other !== overlay);
-        this.#unsynced.push(overlay);
+        this.#unsynced.push(overlay.extents);
       }
     } while (failedSyncs !== this.#failedSyncs);
     this.#inDoubt = false;

@@ -12,7 +12,7 @@ import { inTurns, Queue, type Scheduler } from "../base/turns.ts";
 import { EXTENT_ROW, MOMENT_ROW, NumberRows } from "./number_rows.ts";
 import type { RecordPlace, SealedSegment } from "../journal/mod.ts";
 
-/** Records gathered before a batch is indexed without being asked for. */
+/** Records in a full batch, by default; it is indexed without being asked for. */
 export const BATCH_RECORDS = 16_384;
 
 /** How far the redo at the next start must reach back. */
@@ -39,25 +39,45 @@ export interface IndexerHost {
   oldestText?(): ScanPosition | undefined;
   /** Segments finished since the last call. */
   takeFinished(): SealedSegment[];
+  /** Records in a full batch. */
+  readonly batchRecords: number;
   /** Gaps, which the map learns of with the position. */
   readonly gaps: Gaps;
 }
 
-/** Gathers records and indexes them. All changes of the map go through its queue. */
+/** Records in the order of the journal, and where that stood behind the last of them. */
+interface Batch {
+  readonly moments: NumberRows<PackedMoment>;
+  readonly extents: NumberRows<MapExtent>;
+  readonly baseline: BaselineEntry[];
+}
+
+interface ClosedBatch extends Batch {
+  readonly end: ScanPosition;
+  /** Segments finished before the end that no batch before has. */
+  readonly finished: readonly SealedSegment[];
+}
+
+/**
+ * Gathers records and indexes them, a batch a transaction, so that a transaction's memory does not grow with what waits.
+ * All changes of the map go through its queue.
+ */
 export class Indexer {
   /** Work on the recovery map, one piece at a time. */
   readonly queue: Queue = new Queue();
   readonly #map: RecoveryMap;
   readonly #moments: Moments;
   readonly #host: IndexerHost;
-  #pendingExtents = new NumberRows(EXTENT_ROW);
-  #pendingMoments = new NumberRows(MOMENT_ROW);
   readonly #baseline: BaselineLedger | undefined;
-  #pendingBaseline: BaselineEntry[] = [];
-  /** Baseline records that the map has not yet committed. */
-  #baselineWaiting = 0;
+  /** Oldest first; one leaves when the map has committed it. */
+  readonly #closed: ClosedBatch[] = [];
+  #open: Batch = emptyBatch();
+  #pendingRecords = 0;
+  #baselineAdded = 0;
+  #baselineIndexed = 0;
   #indexedSeq: number;
-  #unrecorded: SealedSegment[] = [];
+  /** Up to where the journal was made durable for a batch. */
+  #durable: ScanPosition | undefined;
   #waiting: Promise<void> | undefined;
 
   /** Indexes into `map`, which knows all up to its `indexed_seq`; `baseline` while an adopted disk is being copied. */
@@ -76,24 +96,35 @@ export class Indexer {
 
   /** Records waiting to be indexed. */
   get pendingRecords(): number {
-    return this.#pendingMoments.length + this.#pendingBaseline.length;
+    return this.#pendingRecords;
   }
 
-  /** Whether the map has every record up to `seq`, and every baseline record. */
-  covers(seq: number): boolean {
-    return this.#indexedSeq >= seq && this.#baselineWaiting === 0;
-  }
-
-  /** Takes a baseline record. Records come in the order of the journal, commands and these together. */
+  /** Takes a baseline record that has just been appended. Records come in the order of the journal. */
   addBaseline(entry: BaselineEntry): void {
-    this.#pendingBaseline.push(entry);
-    this.#baselineWaiting++;
+    this.#open.baseline.push(entry);
+    this.#baselineAdded++;
+    this.#added();
   }
 
-  /** Takes a captured command with its extents. */
+  /** Takes a command that has just been appended, with its extents. */
   add(moment: PackedMoment, extents: readonly MapExtent[]): void {
-    this.#pendingMoments.push(moment);
-    for (const extent of extents) this.#pendingExtents.push(extent);
+    this.#open.moments.push(moment);
+    for (const extent of extents) this.#open.extents.push(extent);
+    this.#added();
+  }
+
+  #added(): void {
+    this.#pendingRecords++;
+    if (recordsIn(this.#open) >= this.#host.batchRecords) this.#closeBatch();
+  }
+
+  #closeBatch(): void {
+    this.#closed.push({
+      ...this.#open,
+      end: this.#host.position(),
+      finished: this.#host.takeFinished(),
+    });
+    this.#open = emptyBatch();
   }
 
   /**
@@ -101,55 +132,61 @@ export class Indexer {
    * batch waits its turn share it.
    */
   async upTo(seq: number): Promise<void> {
-    if (this.covers(seq)) return;
-    this.#waiting ??= this.queue.run(() => this.#indexBatch());
-    await this.#waiting;
-    // The batch may have been taken just before the sequence was captured.
-    if (this.#indexedSeq < seq) await this.upTo(seq);
+    const baseline = this.#baselineAdded;
+    while (this.#indexedSeq < seq || this.#baselineIndexed < baseline) {
+      await this.#indexNext();
+    }
+  }
+
+  /** Resolves when the map has everything appended before the call, and lists every segment finished before it. */
+  async settle(): Promise<void> {
+    this.#closeBatch();
+    const last = this.#closed.at(-1);
+    while (last !== undefined && this.#closed.includes(last)) await this.#indexNext();
+  }
+
+  #indexNext(): Promise<void> {
+    return this.#waiting ??= this.queue.run(() => this.#indexOldest());
   }
 
   /**
    * Order: the batch's records are durable in the journal, then the map tells of them. The other way round, a map
    * that outlived a power cut would point at records that the journal has lost.
    */
-  async #indexBatch(): Promise<void> {
+  async #indexOldest(): Promise<void> {
     this.#waiting = undefined;
-    const moments = this.#pendingMoments;
-    const extents = this.#pendingExtents;
-    const baseline = this.#pendingBaseline;
-    const end = this.#host.position();
-    const finished = this.#host.takeFinished();
-    this.#pendingMoments = new NumberRows(MOMENT_ROW);
-    this.#pendingExtents = new NumberRows(EXTENT_ROW);
-    this.#pendingBaseline = [];
+    if (this.#closed.length === 0) this.#closeBatch();
+    const [batch] = this.#closed;
+    if (batch === undefined) return;
+    await this.#makeDurable(batch.end);
+    const database = this.#map.database;
+    database.exec("BEGIN IMMEDIATE");
     try {
-      await this.#host.makeDurable();
-      const database = this.#map.database;
-      database.exec("BEGIN IMMEDIATE");
-      try {
-        if (this.#baseline !== undefined) await inTurns(this.#baseline.add(baseline), this.#host.scheduler);
-        await inTurns(this.#map.addExtents(extents), this.#host.scheduler);
-        this.#moments.add([...moments]);
-        this.recordSegments(finished);
-        this.#map.setState("indexed_seq", end.seq);
-        this.savePosition(end);
-        database.exec("COMMIT");
-      } catch (thrown) {
-        if (database.isTransaction) database.exec("ROLLBACK");
-        throw thrown;
+      if (this.#baseline !== undefined) {
+        await inTurns(this.#baseline.add(batch.baseline), this.#host.scheduler);
       }
-      this.#indexedSeq = end.seq;
-      this.#baselineWaiting -= baseline.length;
-      this.#baseline?.refresh();
+      await inTurns(this.#map.addExtents(batch.extents), this.#host.scheduler);
+      this.#moments.add([...batch.moments]);
+      this.recordSegments(batch.finished);
+      this.#map.setState("indexed_seq", batch.end.seq);
+      this.savePosition(batch.end);
+      database.exec("COMMIT");
     } catch (thrown) {
-      for (const moment of this.#pendingMoments) moments.push(moment);
-      for (const extent of this.#pendingExtents) extents.push(extent);
-      this.#pendingMoments = moments;
-      this.#pendingExtents = extents;
-      this.#pendingBaseline = baseline.concat(this.#pendingBaseline);
-      this.#unrecorded.push(...finished);
+      if (database.isTransaction) database.exec("ROLLBACK");
       throw thrown;
     }
+    this.#closed.shift();
+    this.#pendingRecords -= recordsIn(batch);
+    this.#indexedSeq = batch.end.seq;
+    this.#baselineIndexed += batch.baseline.length;
+    this.#baseline?.refresh();
+  }
+
+  async #makeDurable(end: ScanPosition): Promise<void> {
+    if (this.#durable !== undefined && !isBefore(this.#durable.place, end.place)) return;
+    const position = this.#host.position();
+    await this.#host.makeDurable();
+    this.#durable = position;
   }
 
   /** Lists finished segments in the map. To be called within a transaction. */
@@ -157,10 +194,9 @@ export class Indexer {
     const insert = this.#map.statement(
       "INSERT OR REPLACE INTO segments (segment, first_seq, last_seq, bytes) VALUES (?, ?, ?, ?)",
     );
-    for (const sealed of this.#unrecorded.concat(finished)) {
+    for (const sealed of finished) {
       insert.run(sealed.segment, sealed.firstSeq, sealed.lastSeq, sealed.bytes);
     }
-    this.#unrecorded = [];
   }
 
   /**
@@ -179,6 +215,14 @@ export class Indexer {
     this.#map.setState("scan_baseline", from.baseline);
     this.#map.setState("durable_seq", durable.seq);
   }
+}
+
+function emptyBatch(): Batch {
+  return { moments: new NumberRows(MOMENT_ROW), extents: new NumberRows(EXTENT_ROW), baseline: [] };
+}
+
+function recordsIn(batch: Batch): number {
+  return batch.moments.length + batch.baseline.length;
 }
 
 function isBefore(one: RecordPlace, other: RecordPlace): boolean {

@@ -72,6 +72,8 @@ export interface LiveVolumeParts extends GapParts {
   readonly clock: Clock;
   /** Gives turns. */
   readonly scheduler: Scheduler;
+  /** Records that the map learns of at once. */
+  readonly batchRecords: number;
   /** Time of the last record, in microseconds. */
   readonly lastTimeUs: number;
   /** Coverage of an adopted disk that is not copied completely yet, and the time of its adoption in microseconds. */
@@ -105,6 +107,7 @@ export class LiveVolume implements BlockDevice {
   #lastTimeUs: number;
   #applyTimer: Timer | undefined;
   #indexTimer: Timer | undefined;
+  #indexing = false;
   #failure: VarveError | undefined;
   #closed = false;
 
@@ -126,6 +129,7 @@ export class LiveVolume implements BlockDevice {
       oldestText: () => this.#textsUnderWay.values().next().value,
       takeFinished: () => parts.journal.takeFinished(),
       gaps: parts.gaps,
+      batchRecords: parts.batchRecords,
     }, parts.baseline?.ledger);
     this.baseline = parts.baseline && new BaselineCopier({ ...parts, ...parts.baseline }, (entry) => {
       this.indexer.addBaseline(entry);
@@ -328,14 +332,31 @@ export class LiveVolume implements BlockDevice {
   }
 
   #scheduleIndex(): void {
-    if (this.indexer.pendingRecords >= BATCH_RECORDS) this.#index();
+    if (this.#indexing) return;
+    // What fails is tried again after a while: a failure that comes at once would leave nobody else a turn.
+    if (this.indexer.pendingRecords >= this.#parts.batchRecords && this.#failure === undefined) this.#index();
     else this.#indexTimer ??= this.#parts.scheduler.after(INDEX_DELAY_MS, () => this.#index());
   }
 
   #index(): void {
     this.#indexTimer?.cancel();
     this.#indexTimer = undefined;
-    this.#inBackground(Promise.all([this.indexer.upTo(this.lastSeq), this.#durability.reach("primary")]));
+    this.#indexing = true;
+    this.#inBackground(this.#indexAll());
+    this.#inBackground(this.#durability.reach("primary"));
+  }
+
+  async #indexAll(): Promise<void> {
+    try {
+      do await this.indexer.upTo(this.lastSeq); while (
+        this.indexer.pendingRecords >= this.#parts.batchRecords
+      );
+    } finally {
+      this.#indexing = false;
+      if (this.indexer.pendingRecords > 0 && !this.#closed) {
+        this.#indexTimer ??= this.#parts.scheduler.after(INDEX_DELAY_MS, () => this.#index());
+      }
+    }
   }
 
   #inBackground(work: Promise<unknown>): void {

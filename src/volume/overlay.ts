@@ -16,6 +16,13 @@ export class Overlay {
   readonly #newest = new Map<number, number>();
   readonly #wide: { index: number; firstBlock: number; endBlock: number }[] = [];
 
+  /** An overlay of extents that are in the order of their sequences. */
+  static of(extents: Iterable<MapExtent>): Overlay {
+    const overlay = new Overlay();
+    for (const extent of extents) overlay.add(extent);
+    return overlay;
+  }
+
   /** Whether there is nothing in it. */
   get isEmpty(): boolean {
     return this.extents.length === 0;

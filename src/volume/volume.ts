@@ -22,6 +22,7 @@ import { BASELINE_BYTES_PER_SECOND, scanBaseline } from "./baseline.ts";
 import { gapsOfText, textOfGap } from "./gap_texts.ts";
 import type { JournalText } from "./journal_text.ts";
 import { JournalState } from "./journal_state.ts";
+import { BATCH_RECORDS } from "./indexer.ts";
 import { LiveVolume } from "./live_volume.ts";
 import { Primary } from "./primary.ts";
 import { type RecoveredJournal, recoverVolume } from "./recovery.ts";
@@ -48,6 +49,8 @@ export interface VolumeSurroundings {
   readonly guard?: (primaryPath: string) => SpaceGuard;
   /** Size at which a segment is finished. Default {@linkcode SEGMENT_BYTES}. */
   readonly segmentBytes?: number;
+  /** Records that the recovery map learns of at once. Default {@linkcode BATCH_RECORDS}. */
+  readonly batchRecords?: number | undefined;
   /** Bytes a second at which an adopted disk is copied. Default {@linkcode BASELINE_BYTES_PER_SECOND}. */
   readonly baselineBytesPerSecond?: number | undefined;
   /** Whether hosts may write past a history that has no space. Asked each time. Default: never. */
@@ -230,7 +233,7 @@ export class Volume {
 
   #goLive(): LiveVolume | undefined {
     if (this.#primary === undefined || this.journal === undefined) return undefined;
-    const { clock, passthrough, onGap, onFailure } = this.#surroundings;
+    const { clock, passthrough, onGap, onFailure, batchRecords = BATCH_RECORDS } = this.#surroundings;
     return new LiveVolume({
       primary: this.#primary,
       journal: this.journal,
@@ -238,6 +241,7 @@ export class Volume {
       map: this.map,
       gaps: this.gaps,
       clock,
+      batchRecords,
       scheduler: this.scheduler,
       lastTimeUs: Math.max(this.recovered.lastTimeUs, this.#createdUs),
       ...(this.#ledger === undefined ? {} : { baseline: { ledger: this.#ledger, timeUs: this.#createdUs } }),
@@ -416,11 +420,9 @@ export class Volume {
     if (journal !== undefined && journal.position.offset >= SEAL_BYTES_MIN) journal.seal();
     // Capture goes on meanwhile: the position behind the seal is what the next start may begin at, not the newest.
     const position = live.position;
-    await live.sync();
-    await live.indexer.upTo(position.seq);
+    await Promise.all([live.indexer.settle(), live.sync()]);
     await this.exclusively(() => {
       this.map.transaction(() => {
-        live.indexer.recordSegments(journal?.takeFinished() ?? []);
         if (position.seq >= this.map.getState("scan_seq", 0)) live.indexer.savePosition(position);
       });
       return Promise.resolve();

@@ -51,6 +51,7 @@ export class World implements Disposable {
   /** Segments that were given their compressed form so far. */
   compressed = 0;
   readonly #segmentBytes: number;
+  readonly #batchRecords: number;
   readonly #compressionMs: number;
   readonly #baselineBytesPerSecond: number;
   readonly #engineRandom: SeededRandom;
@@ -63,6 +64,7 @@ export class World implements Disposable {
 
   constructor(seed: number, subjects: Subject[], truth?: SimulatedDiskOptions["truth"]) {
     this.random = new SeededRandom(seed);
+    this.#batchRecords = seed % 3 === 0 ? 16_384 : seed % 3 === 1 ? 64 : 5;
     this.time = new VirtualTime(this.random.fork());
     this.subjects = subjects;
     this.#segmentBytes = this.random.pick([1 << 16, 1 << 18, 1 << 20, 1 << 22]);
@@ -165,6 +167,7 @@ export class World implements Disposable {
         scheduler: this.time,
         random: (length) => this.#engineRandom.bytes(length),
         segmentBytes: this.#segmentBytes,
+        batchRecords: this.#batchRecords,
         scrub: { everyMs: false },
         compression: { intervalMs: this.#compressionMs, coreShare: 1, bytesPerSecond: Infinity },
         baselineBytesPerSecond: this.#baselineBytesPerSecond,

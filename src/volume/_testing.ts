@@ -65,6 +65,8 @@ export class TestVolume implements AsyncDisposable {
   guard: ((primaryPath: string) => SpaceGuard) | undefined;
   /** Rate at which an adopted disk is copied; set before it is opened. */
   baselineBytesPerSecond: number = 2 ** 40;
+  /** Records that the recovery map learns of at once; set before it is opened. */
+  batchRecords: number | undefined;
   row: VolumeRow;
   readonly directory: string;
   readonly #segmentBytes: number;
@@ -118,6 +120,7 @@ export class TestVolume implements AsyncDisposable {
       passthrough: () => this.passthrough,
       onGap: (gap) => this.gaps.push(gap),
       segmentBytes: this.#segmentBytes,
+      batchRecords: this.batchRecords,
       baselineBytesPerSecond: this.baselineBytesPerSecond,
       directory: this.directory,
       ...(this.guard === undefined ? {} : { guard: this.guard }),

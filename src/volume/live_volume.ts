@@ -44,12 +44,14 @@ import { Durability } from "./durability.ts";
 import { BATCH_RECORDS, Indexer, type ScanPosition } from "./indexer.ts";
 import type { Primary } from "./primary.ts";
 import { holeWithEdges, wholeBlocks } from "./widening.ts";
-import { isNoSpace, NO_SPACE_RETRY_MS, Wall } from "./wall.ts";
+import { isNoSpace, Wall } from "./wall.ts";
 
 /** How long a change waits at most until it is on its way to the primary, in milliseconds. */
 export const APPLY_DELAY_MS = 40;
 /** After so long without a full batch the map learns of what there is, in milliseconds. */
 const INDEX_DELAY_MS = 1000;
+/** Work in the background that failed is tried again after so long, in milliseconds. */
+const RETRY_MS = 500;
 /** Blocks in overlays above which a writer is asked to wait. */
 const OVERLAY_BLOCKS_MAX = 65_536;
 /** Records not in the map yet above which a writer is asked to wait. */
@@ -364,18 +366,17 @@ export class LiveVolume implements BlockDevice {
       this.#failure = VarveError.from(thrown, "keep the volume durable");
       this.#parts.onFailure(this.#failure);
       if (this.#closed) return;
-      if (!isNoSpace(thrown)) this.#schedule();
-      else this.#retryWithoutSpace(thrown);
+      if (isNoSpace(thrown)) this.#wall.relieve(thrown);
+      this.#retry();
     });
   }
 
-  #retryWithoutSpace(thrown: unknown): void {
-    this.#wall.relieve(thrown);
-    this.#applyTimer ??= this.#parts.scheduler.after(NO_SPACE_RETRY_MS, () => {
+  #retry(): void {
+    this.#applyTimer ??= this.#parts.scheduler.after(RETRY_MS, () => {
       this.#applyTimer = undefined;
       this.#inBackground(this.#durability.reach("apply"));
     });
-    this.#indexTimer ??= this.#parts.scheduler.after(NO_SPACE_RETRY_MS, () => this.#index());
+    this.#indexTimer ??= this.#parts.scheduler.after(RETRY_MS, () => this.#index());
   }
 
   commit(): void {

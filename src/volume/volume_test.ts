@@ -172,3 +172,15 @@ Deno.test("LiveVolume refuses a range beyond its end and changes nothing", async
   }
   assert.equal(live.lastSeq, 0);
 });
+
+Deno.test("LiveVolume leaves others their turn while storage fails at once", async () => {
+  await using test = new TestVolume(SIZE);
+  test.batchRecords = 4;
+  await test.create();
+  test.disk.beforeSync = () => Promise.reject(new Error("the device is gone"));
+  for (let block = 0; block < 20; block++) test.volume.live.write(block * 4096, new Uint8Array(4096).fill(1));
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  assert(test.failures.length > 0 && test.failures.length < 5, `${test.failures.length} failures`);
+  assert.throws(() => test.volume.live.write(0, new Uint8Array(4096)), /the device is gone/);
+  await assert.rejects(test.volume.close());
+});

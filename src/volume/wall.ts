@@ -10,9 +10,6 @@ import type { SpaceGuard } from "../disk/mod.ts";
 
 const logger = getLogger(["varve", "volume"]);
 
-/** Work that found no space is tried again after so long, in milliseconds. */
-export const NO_SPACE_RETRY_MS = 500;
-
 /** Bytes that a captured command will take in the recovery map, about. */
 const MAP_BYTES_PER_RECORD = 128;
 

@@ -7,11 +7,13 @@ import type { Clock } from "./base/clock.ts";
 import { VarveError } from "./base/errors.ts";
 import { inTurns, type Scheduler } from "./base/turns.ts";
 import type { Catalog } from "./catalog/catalog.ts";
+import type { Moments } from "./catalog/moments.ts";
+import { MOMENT_KINDS, type PackedMoment } from "./catalog/packing.ts";
 import type { FileContent, FileListing, Moment, PointInfo, PointsPage } from "./engine.ts";
 import type { Marks } from "./marks.ts";
 import type { PastPlace } from "./timeline/past.ts";
-import { listPoints } from "./timeline/points.ts";
-import { gapsWithin, resolveMoment, spanFilter } from "./timeline/resolve.ts";
+import { listingStart, listPoints } from "./timeline/points.ts";
+import { gapsWithin, placeInSpan, resolveMoment, type Span, spanOf } from "./timeline/resolve.ts";
 import type { Volumes } from "./volumes.ts";
 import { Browser } from "./workers.ts";
 
@@ -81,34 +83,32 @@ export class History {
       nowUs: this.#clock.nowUs(),
       zone: this.#zone,
     };
-    const within = spanFilter(options, context);
-    const gaps = gapsWithin(volume.retainedGaps(), options, context);
-    const limit = Math.min(options.limit ?? POINTS_LIMIT, POINTS_LIMIT_MAX);
-    const after = Number(options.cursor ?? -1);
-    if (!Number.isSafeInteger(after)) {
+    const span = spanOf(options, context);
+    const gaps = gapsWithin(volume.retainedGaps(), span);
+    const after = options.cursor === undefined ? undefined : Number(options.cursor);
+    if (after !== undefined && !Number.isSafeInteger(after)) {
       throw new VarveError("invalid", `list points: the cursor ${options.cursor} is none of ours`, {
         field: "cursor",
         hint: "Pass the nextCursor of the page before, as it is.",
       });
     }
-    const all = await inTurns(
-      listPoints({
-        moments: volume.moments.between(0, Number.MAX_SAFE_INTEGER),
-        marks: this.#catalog.marks(row.id),
-        policy: this.#marks.policy(name),
-        nowUs: this.#clock.nowUs(),
-        kinds: new Set<PointInfo["kind"]>(options.kinds ?? ["created", "mark", "flush", "tier"]),
-      }),
-      this.#scheduler,
+    const policy = this.#marks.policy(name);
+    const kinds = new Set<PointInfo["kind"]>(options.kinds ?? ["created", "mark", "flush", "tier"]);
+    const startUs = beginningOf(
+      volume.moments,
+      { span, after },
+      (moment) => listingStart(moment, policy, kinds),
     );
-    const points = all.filter((point) => point.seq > after && within(point));
-    const page = points.slice(0, limit);
-    const last = page.at(-1);
-    return {
-      points: page,
-      ...(last !== undefined && page.length < points.length ? { nextCursor: String(last.seq) } : {}),
-      ...(gaps.length === 0 ? {} : { gaps }),
-    };
+    const points = listPoints({
+      moments: volume.moments.between(startUs, Number.MAX_SAFE_INTEGER),
+      marks: this.#catalog.marks(row.id),
+      policy,
+      nowUs: this.#clock.nowUs(),
+      kinds,
+    });
+    const limit = Math.min(options.limit ?? POINTS_LIMIT, POINTS_LIMIT_MAX);
+    const page = await inTurns(takePage(points, { span, after, limit }), this.#scheduler);
+    return { ...page, ...(gaps.length === 0 ? {} : { gaps }) };
   }
 
   /** A moment, and where a Worker finds it; resolves when the recovery map covers it. */
@@ -166,4 +166,42 @@ export class History {
   close(): void {
     this.#browser.close();
   }
+}
+
+/** From where on moments are looked at for a page: what lies before its span, or on earlier pages, is not. */
+function beginningOf(
+  moments: Moments,
+  { span, after }: { span: Span; after: number | undefined },
+  startOf: (moment: PackedMoment) => number,
+): number {
+  const starts = [span.fromSeq, after].flatMap((seq) => {
+    if (seq === undefined) return [];
+    const search = moments.atSeq(seq);
+    const moment = search.found ?? search.older;
+    return moment === undefined ? [] : [startOf(moment)];
+  });
+  if (span.fromUs !== undefined) {
+    starts.push(startOf({ seq: 0, timeUs: span.fromUs, kind: MOMENT_KINDS.change }));
+  }
+  return Math.max(0, ...starts);
+}
+
+function* takePage(
+  points: Iterable<PointInfo | undefined>,
+  { span, after = -1, limit }: { span: Span; after: number | undefined; limit: number },
+): Generator<void, { points: PointInfo[]; nextCursor?: string }> {
+  const page: PointInfo[] = [];
+  for (const point of points) {
+    if (point === undefined) {
+      yield;
+      continue;
+    }
+    const place = placeInSpan(span, point);
+    if (place === "after") break;
+    if (place === "before" || point.seq <= after) continue;
+    const last = page.at(-1);
+    if (page.length >= limit && last !== undefined) return { points: page, nextCursor: String(last.seq) };
+    page.push(point);
+  }
+  return { points: page };
 }

@@ -1,17 +1,13 @@
 import assert from "node:assert/strict";
+import fc from "fast-check";
 import { parseRfc3339 } from "../base/time.ts";
 import type { MarkRow } from "../catalog/catalog.ts";
-import { MOMENT_KINDS } from "../catalog/packing.ts";
+import { MOMENT_KINDS, type PackedMoment } from "../catalog/packing.ts";
 import type { PointInfo } from "../engine.ts";
-import { listPoints, type PointsInput } from "./points.ts";
+import { listingStart, listPoints, type PointsInput } from "./points.ts";
 
-/** Runs the listing to its end. */
 function allPoints(input: PointsInput): PointInfo[] {
-  const work = listPoints(input);
-  for (;;) {
-    const step = work.next();
-    if (step.done) return step.value;
-  }
+  return [...listPoints(input)].filter((point) => point !== undefined);
 }
 
 const START = parseRfc3339("2026-01-01T00:00:00Z") ?? NaN;
@@ -80,4 +76,73 @@ Deno.test("listPoints() tells name, note and pin of a mark, and its time with si
   const time = "2026-01-01T00:20:00.000000Z";
   assert.deepEqual(one, { time, seq: 3, kind: "mark", name: "one", pinned: true, note: "why" });
   assert.deepEqual(two, { time, seq: 3, kind: "mark", name: "two", pinned: false });
+});
+
+/** Histories of some hundreds of moments, with policies whose intervals are of about the same length. */
+const HISTORY = fc.record({
+  steps: fc.array(
+    fc.record({
+      afterUs: fc.integer({ min: 1, max: 200 * MINUTE }),
+      kind: fc.constantFrom(MOMENT_KINDS.change, MOMENT_KINDS.change, MOMENT_KINDS.flush, MOMENT_KINDS.mark),
+    }),
+    { maxLength: 300 },
+  ),
+  tiers: fc.constantFrom(
+    [],
+    [{ every: "1h", for: "7d" }],
+    [{ every: "10m", for: "1d" }, { every: "1h", for: "3d" }, { every: "1d", for: "30d" }],
+  ),
+  kinds: fc.subarray(ALL),
+}).map(({ steps, tiers, kinds }): PointsInput & { moments: PackedMoment[] } => {
+  const moments: PackedMoment[] = [{ seq: 0, timeUs: START, kind: MOMENT_KINDS.created }];
+  for (const { afterUs, kind } of steps) {
+    const last = moments.at(-1);
+    moments.push({ seq: (last?.seq ?? 0) + 1, timeUs: (last?.timeUs ?? 0) + afterUs, kind });
+  }
+  return {
+    moments,
+    marks: moments.filter(({ kind }) => kind === MOMENT_KINDS.mark).map(({ seq, timeUs }) => ({
+      name: `m${seq}`,
+      seq,
+      timeUs,
+      pinned: false,
+      note: undefined,
+    })),
+    policy: { continuous: "1m", tiers: [...tiers] },
+    nowUs: (moments.at(-1)?.timeUs ?? 0) + MINUTE,
+    kinds: new Set(kinds),
+  };
+});
+
+Deno.test("a listing that begins behind any moment is the end of the whole listing", () => {
+  fc.assert(fc.property(HISTORY, fc.nat(), (input, choice) => {
+    const whole = allPoints(input);
+    const after = input.moments[choice % input.moments.length];
+    assert(after !== undefined);
+    const fromUs = listingStart(after, input.policy, input.kinds);
+    const rest = allPoints({ ...input, moments: input.moments.filter(({ timeUs }) => timeUs >= fromUs) });
+    assert.deepEqual(
+      rest.filter(({ seq }) => seq > after.seq),
+      whole.filter(({ seq }) => seq > after.seq),
+    );
+  }));
+});
+
+Deno.test("a long listing keeps no more than its latest moments in memory", () => {
+  const kinds = new Set(ALL);
+  const policy = { continuous: "1m", tiers: [{ every: "1h", for: "7d" }, { every: "1d", for: "30d" }] };
+  let taken = 0;
+  function* moments(): Generator<PackedMoment> {
+    for (; taken < 50_000; taken++) {
+      const kind = taken % 10 === 0 ? MOMENT_KINDS.flush : MOMENT_KINDS.change;
+      yield { seq: taken, timeUs: START + taken * MINUTE, kind };
+    }
+  }
+  let listed = 0;
+  for (const point of listPoints({ moments: moments(), marks: [], policy, nowUs: START, kinds })) {
+    if (point === undefined) continue;
+    listed++;
+    assert(taken - point.seq < 2048, `${point.seq} is listed when ${taken} were taken`);
+  }
+  assert.equal(listed, 5000);
 });

@@ -76,31 +76,46 @@ function lastUsOf(text: string, us: number): number {
   return /[.,]\d{4,}/.test(text) || us % MILLISECOND_US !== 0 ? us : us + MILLISECOND_US - 1;
 }
 
-/** Whether a moment lies in the span between two texts of the grammar; either may be left out. Throws as `resolveMoment`. */
-export function spanFilter(
-  span: { from?: string; to?: string },
+/** A span of history, its ends included; what is left out does not bound it. Times are microseconds. */
+export interface Span {
+  /** Earliest sequence. */
+  readonly fromSeq?: number;
+  /** Earliest time. */
+  readonly fromUs?: number;
+  /** Latest sequence. */
+  readonly toSeq?: number;
+  /** Latest time. */
+  readonly toUs?: number;
+}
+
+/** The span between two texts of the grammar; either may be left out. Throws as `resolveMoment`. */
+export function spanOf(
+  ends: { readonly from?: string; readonly to?: string },
   context: Omit<ResolveContext, "moments">,
-): (moment: Moment) => boolean {
-  const from = boundary("from", span.from, context);
-  const to = boundary("to", span.to, context);
-  return (moment) => {
-    const us = parseRfc3339(moment.time) ?? 0;
-    return (from.seq === undefined || moment.seq >= from.seq) && (from.us === undefined || us >= from.us) &&
-      (to.seq === undefined || moment.seq <= to.seq) && (to.us === undefined || us <= to.us);
+): Span {
+  const from = boundary("from", ends.from, context);
+  const to = boundary("to", ends.to, context);
+  return {
+    ...(from.seq === undefined ? {} : { fromSeq: from.seq }),
+    ...(from.us === undefined ? {} : { fromUs: from.us }),
+    ...(to.seq === undefined ? {} : { toSeq: to.seq }),
+    ...(to.us === undefined ? {} : { toUs: to.us }),
   };
 }
 
-/** The gaps that reach into the span between two texts of the grammar; either may be left out. Throws as `resolveMoment`. */
-export function gapsWithin(
-  gaps: readonly Gap[],
-  span: { from?: string; to?: string },
-  context: Omit<ResolveContext, "moments">,
-): GapInfo[] {
-  const from = boundary("from", span.from, context);
-  const to = boundary("to", span.to, context);
+/** Where a moment lies, seen from a span. */
+export function placeInSpan(span: Span, moment: Moment): "before" | "within" | "after" {
+  const { fromSeq = -Infinity, fromUs = -Infinity, toSeq = Infinity, toUs = Infinity } = span;
+  const us = parseRfc3339(moment.time) ?? 0;
+  if (moment.seq < fromSeq || us < fromUs) return "before";
+  return moment.seq > toSeq || us > toUs ? "after" : "within";
+}
+
+/** The gaps that reach into a span. */
+export function gapsWithin(gaps: readonly Gap[], span: Span): GapInfo[] {
   return gaps.filter(({ fromSeq, fromUs, toSeq = Infinity, toUs = Infinity }) =>
-    (from.seq === undefined || toSeq > from.seq) && (from.us === undefined || toUs > from.us) &&
-    (to.seq === undefined || fromSeq < to.seq) && (to.us === undefined || fromUs <= to.us)
+    toSeq > (span.fromSeq ?? -Infinity) && toUs > (span.fromUs ?? -Infinity) &&
+    fromSeq < (span.toSeq ?? Infinity) && fromUs <= (span.toUs ?? Infinity)
   ).map(gapInfo);
 }
 

@@ -4,7 +4,7 @@ import { VarveError } from "../base/errors.ts";
 import { Moments } from "../catalog/moments.ts";
 import { MOMENT_KINDS } from "../catalog/packing.ts";
 import { RecoveryMap } from "../catalog/recovery_map.ts";
-import { resolveMoment, spanFilter } from "./resolve.ts";
+import { placeInSpan, resolveMoment, spanOf } from "./resolve.ts";
 
 const START = parseRfc3339("2026-01-01T00:00:00Z") ?? NaN;
 const SECOND = 1_000_000;
@@ -111,23 +111,28 @@ Deno.test("resolveMoment() says so when there is no history at all", () => {
   map.close();
 });
 
-Deno.test("spanFilter() takes both of its ends in, by time, sequence or mark", () => {
+Deno.test("spanOf() takes both of its ends in, by time, sequence or mark", () => {
   const context = { findMark, nowUs: NOW, zone: "UTC" };
-  const within = (from: string | undefined, to: string | undefined) => {
-    const accepts = spanFilter({
+  const places = (from: string | undefined, to: string | undefined) => {
+    const span = spanOf({
       ...(from === undefined ? {} : { from }),
       ...(to === undefined ? {} : { to }),
     }, context);
-    return Array.from({ length: 10 }, (_, seq) => seq).filter((seq) =>
-      accepts({ seq, time: formatTime(START + seq * SECOND + (seq === 7 ? 999 : 0)) })
+    return Array.from(
+      { length: 10 },
+      (_, seq) => placeInSpan(span, { seq, time: formatTime(START + seq * SECOND + (seq === 7 ? 999 : 0)) }),
     );
   };
+  const within = (from: string | undefined, to: string | undefined) =>
+    places(from, to).flatMap((place, seq) => place === "within" ? [seq] : []);
   assert.deepEqual(within(undefined, undefined).length, 10);
   assert.deepEqual(within("seq:3", "seq:5"), [3, 4, 5]);
   assert.deepEqual(within("mark:m", undefined), [7, 8, 9]);
   assert.deepEqual(within(undefined, "mark:m").at(-1), 7);
   assert.deepEqual(within("2026-01-01T00:00:03Z", "2026-01-01T00:00:07Z"), [3, 4, 5, 6, 7]);
   assert.deepEqual(within("2026-01-01T00:00:07.001Z", "now"), [8, 9]);
-  assert.equal(refusal(() => spanFilter({ from: "mark:none" }, context)).field, "from");
-  assert.equal(refusal(() => spanFilter({ to: "whenever" }, context)).field, "to");
+  const around = places("seq:3", "2026-01-01T00:00:07Z");
+  assert.deepEqual([around[2], around[3], around[7], around[8]], ["before", "within", "within", "after"]);
+  assert.equal(refusal(() => spanOf({ from: "mark:none" }, context)).field, "from");
+  assert.equal(refusal(() => spanOf({ to: "whenever" }, context)).field, "to");
 });

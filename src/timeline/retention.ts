@@ -94,6 +94,11 @@ export class TierPicker<T extends PackedMoment = PackedMoment> {
     return ended;
   }
 
+  /** The pick of the present interval so far. */
+  get candidate(): T | undefined {
+    return this.#best;
+  }
+
   /** The pick of the last interval; `undefined` while the interval has not ended by `untilUs`. */
   last(untilUs = Infinity): T | undefined {
     return (this.#bucket + 1) * this.#everyUs <= untilUs ? this.#best : undefined;

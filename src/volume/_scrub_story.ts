@@ -166,10 +166,7 @@ export class Story {
       nowUs: clock.us,
       kinds: new Set(["created", "mark", "flush", "tier"]),
     });
-    for (;;) {
-      const step = points.next();
-      if (step.done) return step.value;
-    }
+    return [...points].filter((point) => point !== undefined);
   }
 
   place(segment: number): string {

@@ -5,7 +5,7 @@
  */
 import { VarveError, type VarveErrorMessage } from "./base/errors.ts";
 import { systemScheduler } from "./base/turns.ts";
-import { FileDisk } from "./disk/mod.ts";
+import { FileDisk, lowerPriority } from "./disk/mod.ts";
 import { type CompressionOrder, type CompressionOutcome, compressSegment } from "./volume/compression.ts";
 import type { Pace } from "./volume/pacer.ts";
 
@@ -25,6 +25,7 @@ const scope = self as unknown as {
   postMessage(message: CompressionAnswer): void;
 };
 
+lowerPriority();
 const disk = new FileDisk();
 let abort = new AbortController();
 

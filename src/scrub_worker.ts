@@ -5,7 +5,7 @@
  */
 import { VarveError, type VarveErrorMessage } from "./base/errors.ts";
 import { systemScheduler } from "./base/turns.ts";
-import { FileDisk } from "./disk/mod.ts";
+import { FileDisk, lowerPriority } from "./disk/mod.ts";
 import { type ScrubOrder, type ScrubOutcome, scrubVolume } from "./volume/scrub.ts";
 
 /** What the Worker tells. */
@@ -21,6 +21,8 @@ const scope = self as unknown as {
   onmessage: (event: MessageEvent<ScrubOrder>) => void;
   postMessage(message: ScrubMessage): void;
 };
+
+lowerPriority();
 
 scope.onmessage = async ({ data: order }) => {
   let reportedAt = -Infinity;

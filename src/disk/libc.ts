@@ -11,6 +11,8 @@ const KEEP_SIZE = 0x01;
 const SEEK_END = 2;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
+const PRIO_PROCESS = 0;
+const NICE_MAX = 19;
 const EINTR = 4;
 const ENODEV = 19;
 const EFBIG = 27;
@@ -24,6 +26,7 @@ const library = Deno.dlopen("libc.so.6", {
   open: { parameters: ["buffer", "i32", "i32"], result: "i32" },
   close: { parameters: ["i32"], result: "i32" },
   lseek: { parameters: ["i32", "i64", "i32"], result: "i64" },
+  setpriority: { parameters: ["i32", "u32", "i32"], result: "i32" },
   __errno_location: { parameters: [], result: "pointer" },
 });
 
@@ -31,6 +34,14 @@ const library = Deno.dlopen("libc.so.6", {
 function lastErrno(): number {
   const pointer = library.symbols.__errno_location();
   return pointer === null ? 0 : new Deno.UnsafePointerView(pointer).getInt32();
+}
+
+/**
+ * Lets every other thread have the processor first (`setpriority(2)`). On Linux `who` 0 is the calling thread alone, so
+ * in a Worker it is the Worker.
+ */
+export function lowerPriority(): void {
+  library.symbols.setpriority(PRIO_PROCESS, 0, NICE_MAX);
 }
 
 /**

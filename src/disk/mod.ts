@@ -6,6 +6,7 @@
 export { makeDurableDirectory } from "./directories.ts";
 export type { Disk, DiskFile, DiskLock, DiskOpenOptions, DiskSpace, DiskStat } from "./disk.ts";
 export { FileDisk } from "./file_disk.ts";
+export { lowerPriority } from "./libc.ts";
 export { MemoryDisk } from "./memory_disk.ts";
 export { SimulatedDisk, type SimulatedDiskOptions, type SyncTruth } from "./simulated_disk.ts";
 export {

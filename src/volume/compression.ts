@@ -38,8 +38,11 @@ import { VOLUME_FILES } from "../timeline/past.ts";
 import { type Pace, Pacer } from "./pacer.ts";
 import type { Volume } from "./volume.ts";
 
-/** A segment is left as it is unless its stored size shrinks to this share of it. */
-const STORED_SHARE_MAX = 0.9;
+/**
+ * A segment is left as it is unless its stored size shrinks to this share of it: a random read of a compressed one costs
+ * several times as much.
+ */
+const STORED_SHARE_MAX = 0.8;
 /** One frame of so many is tried before a segment is compressed in earnest. */
 const PROBE_STEP = 16;
 /** Records are proved in pieces of this size, in bytes, so that others get their turn. */

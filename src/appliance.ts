@@ -55,10 +55,11 @@ import { tellSpace } from "./space_events.ts";
 import type { PastPlace } from "./timeline/past.ts";
 import { checkTarget, realPlace, refuseMountedTree } from "./timeline/recover.ts";
 import { checkPolicy } from "./timeline/retention.ts";
+import type { Rewrite } from "./volume/compaction.ts";
 import { planPrune, prune } from "./volume/prune.ts";
 import { SEGMENT_BYTES } from "./volume/volume.ts";
 import { Volumes } from "./volumes.ts";
-import { runRecovery } from "./workers.ts";
+import { runRecovery, runRewrite } from "./workers.ts";
 
 /** Version of Varve. */
 export const VERSION = "0.1.0";
@@ -155,6 +156,8 @@ class LocalAppliance implements Appliance {
   readonly #space: SpaceKeeper;
   readonly #events: Events;
   readonly #pressure: Pressure;
+  /** Who writes the new segments of a prune; `undefined` where no Worker can reach the storage. */
+  readonly #rewrite: Rewrite | undefined;
   /** Places that recoveries are writing to. */
   readonly #targets = new Set<string>();
   readonly #lock: DiskLock;
@@ -240,6 +243,7 @@ class LocalAppliance implements Appliance {
       volumes: () => this.#volumes.live(),
       settings: options.compression ?? {},
     });
+    this.#rewrite = options.disk === undefined ? runRewrite : undefined;
     this.#pressure = new Pressure({
       volumes: this.#volumes,
       catalog: this.#catalog,
@@ -248,6 +252,7 @@ class LocalAppliance implements Appliance {
       scheduler: this.#scheduler,
       space: this.#space,
       events: this.#events,
+      rewrite: this.#rewrite,
     });
   }
 
@@ -398,7 +403,7 @@ class LocalAppliance implements Appliance {
             onProgress: progress,
             signal,
           });
-          await prune(volume, this.#disk, plan, { signal, onProgress: progress });
+          await prune(volume, this.#disk, plan, { signal, rewrite: this.#rewrite, onProgress: progress });
           this.#catalog.transaction(() => {
             for (const mark of plan.marksLost) this.#catalog.removeMark(entry.row.id, mark);
           });

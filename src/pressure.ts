@@ -23,6 +23,7 @@ import type { Disk, SpaceKeeper } from "./disk/mod.ts";
 import type { RetentionPolicy } from "./engine.ts";
 import type { Events } from "./events.ts";
 import { marksUnder, type PressureStep, pressureSteps } from "./pressure_steps.ts";
+import type { Rewrite } from "./volume/compaction.ts";
 import { planPrune, prune, type PrunePlan } from "./volume/prune.ts";
 import type { Volume } from "./volume/volume.ts";
 import type { VolumeEntry, Volumes } from "./volumes.ts";
@@ -51,6 +52,8 @@ export interface PressureParts {
   readonly space: SpaceKeeper;
   /** Told of every step. */
   readonly events: Events;
+  /** Who writes new segments. Default: this thread, in turns. */
+  readonly rewrite: Rewrite | undefined;
 }
 
 /** A volume whose history may be thinned. */
@@ -217,7 +220,7 @@ export class Pressure {
 
   /** Drops the dead segments of a plan, or rewrites what there is room for; returns the bytes that became free. */
   async #carryOut({ candidate, step, plan }: Planned, signal: AbortSignal): Promise<number> {
-    const { disk, space, catalog } = this.#parts;
+    const { disk, space, catalog, rewrite } = this.#parts;
     const { volume, entry } = candidate;
     const dead = choose(plan, "dead", space.workingBytes);
     const { segments, freed } = dead.segments.length > 0
@@ -225,7 +228,7 @@ export class Pressure {
       : choose(plan, "mostly dead", space.workingBytes);
     if (segments.length === 0) return 0;
     const from = firstLost(volume, plan);
-    await prune(volume, disk, { ...plan, segments }, { signal, onProgress: () => {} });
+    await prune(volume, disk, { ...plan, segments }, { signal, rewrite, onProgress: () => {} });
     catalog.transaction(() => {
       for (const mark of plan.marksLost) catalog.removeMark(entry.row.id, mark);
     });

@@ -14,9 +14,9 @@ export interface RowForm<T> {
   /** Numbers in a row. */
   readonly width: number;
   /** Puts a value's numbers at a place. */
-  put(value: T, target: Float64Array, at: number): void;
+  put(value: T, target: Float64Array<ArrayBuffer>, at: number): void;
   /** Makes a value of the numbers at a place. */
-  take(source: Float64Array, at: number): T;
+  take(source: Float64Array<ArrayBuffer>, at: number): T;
 }
 
 /** Extents, as the recovery map takes them. */
@@ -54,13 +54,27 @@ export const MOMENT_ROW: RowForm<PackedMoment> = {
 /** A list that grows at its end. */
 export class NumberRows<T> implements Iterable<T> {
   readonly #form: RowForm<T>;
-  #numbers: Float64Array;
+  #numbers: Float64Array<ArrayBuffer>;
   #length = 0;
 
   /** An empty list. */
   constructor(form: RowForm<T>) {
     this.#form = form;
     this.#numbers = new Float64Array(CAPACITY_MIN * form.width);
+  }
+
+  /** The list whose numbers are these; the array is taken over. */
+  static of<T>(form: RowForm<T>, numbers: Float64Array<ArrayBuffer>): NumberRows<T> {
+    const rows = new NumberRows(form);
+    if (numbers.length === 0) return rows;
+    rows.#numbers = numbers;
+    rows.#length = numbers.length / form.width;
+    return rows;
+  }
+
+  /** The numbers of all rows, in an array of their own. */
+  toNumbers(): Float64Array<ArrayBuffer> {
+    return this.#numbers.slice(0, this.#length * this.#form.width);
   }
 
   /** Number of rows. */

@@ -30,6 +30,7 @@ import { inTurns } from "../base/turns.ts";
 import type { MarkRow } from "../catalog/catalog.ts";
 import { foldLog } from "../catalog/database.ts";
 import type { PackedExtent } from "../catalog/packing.ts";
+import type { MapExtent } from "../catalog/recovery_map.ts";
 import { REGION_BLOCKS } from "../catalog/region_map.ts";
 import type { Disk } from "../disk/mod.ts";
 import type { PruneResult, RetentionPolicy } from "../engine.ts";
@@ -37,8 +38,9 @@ import { CHECKSUM_BYTES, RECORD_HEADER_BYTES, segmentFileName } from "../journal
 import { VOLUME_FILES } from "../timeline/past.ts";
 import { momentInfo } from "../timeline/resolve.ts";
 import { choosingKept, type RetentionOutcome } from "../timeline/retention.ts";
-import { compactSegments, type LivingRun, relocate } from "./compaction.ts";
+import { compactSegments, type Rewrite } from "./compaction.ts";
 import type { JournalText } from "./journal_text.ts";
+import { EXTENT_ROW, NumberRows } from "./number_rows.ts";
 import type { Volume } from "./volume.ts";
 
 /** A segment is rewritten when less than this share of it is alive. */
@@ -154,12 +156,15 @@ function storedBytes(extent: PackedExtent): number {
   return RECORD_HEADER_BYTES + extent.blockCount * (BLOCK_BYTES + CHECKSUM_BYTES);
 }
 
-/** Carries out a plan. An abort leaves everything readable that the plan keeps. */
+/**
+ * Carries out a plan. An abort leaves everything readable that the plan keeps. `rewrite` says who writes new segments;
+ * default: this thread, in turns.
+ */
 export async function prune(
   volume: Volume,
   disk: Disk,
   plan: PrunePlan,
-  options: Pick<PruneOptions, "signal" | "onProgress">,
+  options: Pick<PruneOptions, "signal" | "onProgress"> & { readonly rewrite?: Rewrite | undefined },
 ): Promise<void> {
   const { outcome, keptSeqs } = plan;
   const { map } = volume;
@@ -194,6 +199,7 @@ export async function prune(
       await rewriteGroup(volume, disk, group, {
         baseSeq: outcome.base.seq,
         signal: options.signal,
+        rewrite: options.rewrite,
         hasLiving: group.some((segment) => living.has(segment)),
         onProgress: (bytes) => options.onProgress(doneBytes += bytes, totalBytes),
       });
@@ -272,11 +278,17 @@ async function rewriteGroup(
   volume: Volume,
   disk: Disk,
   group: readonly number[],
-  options: { baseSeq: number; signal: AbortSignal; hasLiving: boolean; onProgress: (bytes: number) => void },
+  options: {
+    baseSeq: number;
+    signal: AbortSignal;
+    rewrite: Rewrite | undefined;
+    hasLiving: boolean;
+    onProgress: (bytes: number) => void;
+  },
 ): Promise<void> {
   const { living, regions } = options.hasLiving
     ? await inTurns(collectLiving(volume, new Set(group), options), volume.scheduler)
-    : { living: new Map<number, LivingRun[]>(), regions: [] };
+    : { living: new NumberRows(EXTENT_ROW), regions: [] };
   const { relocations, damaged, made } = await compactSegments(volume, disk, {
     ...options,
     segments: group,
@@ -284,7 +296,7 @@ async function rewriteGroup(
   });
   const doomed = new Set(group.filter((segment) => !damaged.has(segment)));
   const move = (extent: PackedExtent): PackedExtent => {
-    const moved = relocate(extent, relocations);
+    const moved = relocations.move(extent);
     if (moved === extent && doomed.has(extent.segment)) {
       throw new Error(`sequence ${extent.seq} lives in segment ${extent.segment} and was not carried over`);
     }
@@ -319,8 +331,8 @@ function* collectLiving(
   volume: Volume,
   group: ReadonlySet<number>,
   { signal, baseSeq }: { signal: AbortSignal; baseSeq: number },
-): Generator<void, { living: Map<number, LivingRun[]>; regions: number[] }> {
-  const living = new Map<number, LivingRun[]>();
+): Generator<void, { living: NumberRows<MapExtent>; regions: number[] }> {
+  const living = new NumberRows(EXTENT_ROW);
   const regions: number[] = [];
   for (const region of volume.map.usedRegions()) {
     signal.throwIfAborted();
@@ -329,9 +341,7 @@ function* collectLiving(
     for (const { versions } of volume.map.versionsOf(region, baseSeq)) {
       for (const extent of versions) {
         if (!group.has(extent.segment)) continue;
-        let runs = living.get(extent.segment);
-        if (runs === undefined) living.set(extent.segment, runs = []);
-        runs.push({ ...extent, firstBlock: region * REGION_BLOCKS + extent.firstBlock });
+        living.push({ ...extent, firstBlock: region * REGION_BLOCKS + extent.firstBlock });
         found = true;
       }
       yield;

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { DatabaseSync } from "node:sqlite";
 import { BLOCK_BYTES } from "../base/block_device.ts";
 import { segmentFileName } from "../journal/mod.ts";
 import { VOLUME_FILES } from "../timeline/past.ts";
@@ -279,4 +280,42 @@ Deno.test("prune() refuses to drop a mark that was pinned after it was planned, 
   await assert.rejects(prune(test.volume, test.disk, plan, common), { code: "conflict" });
   assert.equal(test.volume.moments.oldest()?.seq, 0);
   assert.equal((await test.contentAt(seq))[0], 1);
+});
+
+Deno.test("a start that ends an interrupted prune makes the map durable before it deletes segments", async () => {
+  await using test = new TestVolume(SIZE, 12_000);
+  const { live } = await test.create();
+  const random = new TestRandom(5);
+  for (let i = 0; i < 120; i++) {
+    test.clock.us += HOUR_US / 20;
+    live.write(random.below(24) * BLOCK_BYTES, new Uint8Array(BLOCK_BYTES).fill(i));
+  }
+  await live.flush();
+  const remove = test.disk.remove.bind(test.disk);
+  const removed: string[] = [];
+  test.disk.remove = (place) => {
+    if (place.endsWith(".seg")) throw new Error("the process is killed");
+    remove(place);
+  };
+  await assert.rejects(runPrune(test, { continuous: "1h", tiers: [] }), { message: "the process is killed" });
+  await test.close();
+  test.disk.remove = (place) => {
+    const isSegment = place.endsWith(".seg") && test.disk.stat(place) !== undefined;
+    if (isSegment) {
+      const log = Deno.statSync(`${test.directory}/${VOLUME_FILES.map}-wal`);
+      assert.equal(log.size, 0, "the map's log is not folded in yet");
+      removed.push(place);
+    }
+    remove(place);
+  };
+  // Closing has made the map durable; what a start finds after a kill lies in the log.
+  using killed = new DatabaseSync(`${test.directory}/${VOLUME_FILES.map}`);
+  killed.exec("CREATE TABLE anything (at_all)");
+  assert(Deno.statSync(`${test.directory}/${VOLUME_FILES.map}-wal`).size > 0);
+  await test.open();
+  assert(removed.length > 0);
+  assert.equal(
+    test.volume.map.statement("SELECT count(*) AS n FROM segments WHERE retired = 1").get()?.["n"],
+    0,
+  );
 });

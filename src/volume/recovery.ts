@@ -23,6 +23,7 @@
 import path from "node:path";
 import { VarveError } from "../base/errors.ts";
 import { inTurns, type Scheduler } from "../base/turns.ts";
+import { foldLog } from "../catalog/database.ts";
 import type { Gaps } from "../catalog/gaps.ts";
 import { intersectRetained, Moments, type Retained } from "../catalog/moments.ts";
 import { MOMENT_KINDS, type PackedMoment } from "../catalog/packing.ts";
@@ -113,7 +114,7 @@ interface Tail {
 /** Brings a volume to the state of its last whole record. Throws `damaged` when durable records are missing. */
 export async function recoverVolume(parts: RecoveryParts): Promise<RecoveredJournal> {
   const { map, segments, disk, directory } = parts;
-  removeLeftovers(parts);
+  await removeLeftovers(parts);
   const numbers = segmentNumbers(disk, directory);
   const indexedSeq = map.getState("indexed_seq", 0);
   const durableSeq = map.getState("durable_seq", 0);
@@ -203,8 +204,13 @@ export function segmentNumbers(disk: Disk, directory: string): number[] {
   return disk.list(directory).flatMap((name) => parseSegmentFileName(name) ?? []);
 }
 
-/** Finishes a compaction that a crash interrupted: exactly one of old and new segments is known to the map. */
-function removeLeftovers({ map, segments, disk, directory }: RecoveryParts): void {
+/**
+ * Finishes a compaction that a crash interrupted: exactly one of old and new segments is known to the map.
+ *
+ * Order: what the map says is durable, then segments go, and their names durably, then the map forgets them. A map of
+ * which a killed process has left a part in memory alone would else, after a power cut, point at segments that are gone.
+ */
+async function removeLeftovers({ map, segments, disk, directory, scheduler }: RecoveryParts): Promise<void> {
   for (const name of disk.list(directory)) {
     if (name.endsWith(".tmp")) disk.remove(path.join(directory, name));
   }
@@ -214,14 +220,16 @@ function removeLeftovers({ map, segments, disk, directory }: RecoveryParts): voi
       Number(row["retired"]) === 1,
     ]),
   );
-  for (const segment of segmentNumbers(disk, directory)) {
-    const retired = known.get(segment);
-    const abandoned = retired === undefined &&
-      ((segments.header(segment)?.flags ?? 0) & SEGMENT_COMPACTED) !== 0;
-    if (retired || abandoned) {
+  const leftovers = segmentNumbers(disk, directory).filter((segment) =>
+    known.get(segment) ?? ((segments.header(segment)?.flags ?? 0) & SEGMENT_COMPACTED) !== 0
+  );
+  if (leftovers.length > 0) {
+    await foldLog(map.database, { scheduler, signal: new AbortController().signal });
+    for (const segment of leftovers) {
       segments.forget(segment);
       disk.remove(path.join(directory, segmentFileName(segment)));
     }
+    await disk.syncDirectory(directory);
   }
   map.statement("DELETE FROM segments WHERE retired = 1").run();
 }

@@ -72,6 +72,8 @@ export async function rebuildDataFolder(options: RebuildFolderOptions): Promise<
     } finally {
       catalog.close();
     }
+  } catch (thrown) {
+    throw VarveError.from(thrown, `rebuild ${dataPath}`);
   } finally {
     lock.release();
   }

@@ -4,6 +4,7 @@
  * @module
  */
 import type { DatabaseSync } from "node:sqlite";
+import { VarveError } from "../base/errors.ts";
 import { openDatabase, transaction } from "./database.ts";
 import type { Disk } from "../disk/mod.ts";
 import { CATALOG_MIGRATIONS } from "./schema.ts";
@@ -108,9 +109,13 @@ export class Catalog {
     }
   }
 
-  /** Runs `work` in one transaction. */
+  /** Runs `work` in one transaction. What storage has against it comes as a `VarveError`. */
   transaction<T>(work: () => T): T {
-    return transaction(this.#database, work);
+    try {
+      return transaction(this.#database, work);
+    } catch (thrown) {
+      throw VarveError.from(thrown, "write to the catalogue");
+    }
   }
 
   /** Every volume, by name. */

@@ -149,15 +149,30 @@ export class FileNode {
   settle(cover: SyncCover): void {
     const written = this.#changes.filter((change) => cover.changes.has(change) && !change.abandoned);
     for (const change of written) applyChange(this.#durable, change, undefined);
-    this.#changes = this.#changes.filter((change) => {
-      if (change.abandoned) return !written.some((newer) => overlap(change, newer));
-      return !cover.changes.has(change);
+    this.#changes = this.#changes.flatMap((change) => {
+      if (change.abandoned) return written.reduce((parts, newer) => without(parts, newer), [change]);
+      return cover.changes.has(change) ? [] : [change];
     });
   }
 
   /** A sync has failed: what it covered is never written by a later one, and survives or not. */
   abandon(cover: SyncCover): void {
     for (const change of cover.changes) change.abandoned = true;
+  }
+
+  /** Whether something is in doubt. */
+  get isInDoubt(): boolean {
+    return this.#changes.some((change) => change.abandoned);
+  }
+
+  /** What is in doubt turns out to have survived, wholly or in part, or not; what waits for a sync stays. */
+  forgetCached(random: SeededRandom): void {
+    if (!this.isInDoubt) return;
+    this.#survive(this.#changes.filter((change) => change.abandoned), random);
+    this.#changes = this.#changes.filter((change) => !change.abandoned);
+    this.live = this.#durable.clone();
+    for (const change of this.#changes) applyChange(this.live, change, undefined);
+    this.#countReserved();
   }
 
   /** Flips one bit of what storage holds, behind everybody's back. */
@@ -170,11 +185,19 @@ export class FileNode {
 
   /** The power fails: each unsynced change, and each change of the size, survives wholly, in part, or not at all. */
   cutPower(random: SeededRandom): void {
+    this.#survive(this.#changes, random);
+    this.live = this.#durable.clone();
+    this.#changes = [];
+    if (random.oneIn(2)) this.#reserved = [];
+    this.#countReserved();
+  }
+
+  #survive(changes: readonly Change[], random: SeededRandom): void {
     const survivor = this.#durable;
     let sizeBytes = survivor.sizeBytes;
     // Often all or nothing survives; mixtures find other mistakes.
     const mood = random.below(4);
-    for (const change of this.#changes) {
+    for (const change of changes) {
       const fate = mood === 0 ? 0 : mood === 1 ? 1 : random.below(3);
       if (fate === 0) continue;
       if (change.kind === "resize") {
@@ -187,15 +210,28 @@ export class FileNode {
     }
     survivor.sizeBytes = Math.max(survivor.sizeBytes, sizeBytes);
     survivor.resize(sizeBytes);
-    this.live = survivor.clone();
-    this.#changes = [];
-    if (random.oneIn(2)) this.#reserved = [];
-    this.#countReserved();
   }
 }
 
-function overlap(one: Change, other: Change): boolean {
-  return one.offset < other.offset + other.length && other.offset < one.offset + one.length;
+/** What is left of changes beside a newer one. */
+function without(changes: readonly Change[], newer: Change): Change[] {
+  return changes.flatMap((change) => {
+    const end = change.offset + change.length;
+    const until = newer.offset + newer.length;
+    if (end <= newer.offset || until <= change.offset) return [change];
+    return [partOf(change, change.offset, newer.offset), partOf(change, until, end)].filter((part) =>
+      part.length > 0
+    );
+  });
+}
+
+function partOf(change: Change, from: number, end: number): Change {
+  return {
+    ...change,
+    offset: from,
+    length: end - from,
+    bytes: change.bytes?.subarray(from - change.offset, end - change.offset),
+  };
 }
 
 /** Applies a change to contents: all of it, or with a random source those sectors that it picks. */

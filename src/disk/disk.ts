@@ -50,6 +50,11 @@ export interface DiskFile {
   seek(offset: number, kind: "data" | "hole"): number | undefined;
   /** Resolves when every write that had returned before the call survives power loss. */
   sync(): Promise<void>;
+  /**
+   * Lets go of what memory holds of the file beside storage, so that reads show what storage has. They could show more
+   * after a sync that has failed, even one of an earlier process. What waits for a sync stays. Best effort.
+   */
+  forgetCached(): void;
   /** Closes it; using it afterwards is a mistake. */
   close(): void;
 }

@@ -120,6 +120,18 @@ onEveryDisk("reserves space without changing the size or the content", (disk, di
   });
 });
 
+onEveryDisk("lets go of what is cached and reads the same, synced or not", async (disk, directory) => {
+  const file = disk.open(path.join(directory, "a"), { mode: "create-new" });
+  file.write(0, Uint8Array.of(1, 2, 3));
+  await file.sync();
+  file.write(3, Uint8Array.of(4));
+  file.forgetCached();
+  const bytes = new Uint8Array(8);
+  assert.equal(file.read(0, bytes), 4);
+  assert.deepEqual(bytes.subarray(0, 4), Uint8Array.of(1, 2, 3, 4));
+  file.close();
+});
+
 onEveryDisk("finds all data between its holes", (disk, directory, name) => {
   within(disk, path.join(directory, "a"), (file) => {
     file.truncate(4 << 20);

@@ -8,7 +8,7 @@ import path from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { VarveError } from "../base/errors.ts";
 import type { Disk, DiskFile, DiskLock, DiskOpenOptions, DiskSpace, DiskStat } from "./disk.ts";
-import { endOf, punchHole, reserveSpace, seekKind } from "./libc.ts";
+import { dropCleanPages, endOf, punchHole, reserveSpace, seekKind } from "./libc.ts";
 
 /** Endings of the files that SQLite keeps beside a database. */
 const DATABASE_COMPANIONS = ["-wal", "-shm"];
@@ -108,6 +108,10 @@ class LocalFile implements DiskFile {
 
   sync(): Promise<void> {
     return syncDescriptor(this.#fd, this.path, fs.fdatasync);
+  }
+
+  forgetCached(): void {
+    dropCleanPages(this.#fd);
   }
 
   close(): void {

@@ -11,6 +11,7 @@ const KEEP_SIZE = 0x01;
 const SEEK_END = 2;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
+const FADV_DONTNEED = 4;
 const PRIO_PROCESS = 0;
 const NICE_MAX = 19;
 const EINTR = 4;
@@ -26,6 +27,7 @@ const library = Deno.dlopen("libc.so.6", {
   open: { parameters: ["buffer", "i32", "i32"], result: "i32" },
   close: { parameters: ["i32"], result: "i32" },
   lseek: { parameters: ["i32", "i64", "i32"], result: "i64" },
+  posix_fadvise: { parameters: ["i32", "i64", "i64", "i32"], result: "i32" },
   setpriority: { parameters: ["i32", "u32", "i32"], result: "i32" },
   __errno_location: { parameters: [], result: "pointer" },
 });
@@ -86,6 +88,11 @@ export function reserveSpace(
         return errno;
     }
   }
+}
+
+/** Drops pages of a file that are in memory and not waiting to be written (`posix_fadvise(2)`, DONTNEED). */
+export function dropCleanPages(fd: number): void {
+  library.symbols.posix_fadvise(fd, 0n, 0n, FADV_DONTNEED);
 }
 
 /** Size of a file or block device (`lseek(2)`, SEEK_END), or -1. */

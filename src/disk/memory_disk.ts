@@ -119,6 +119,8 @@ class MemoryFile implements DiskFile {
     this.#contents.durable = covered;
   }
 
+  forgetCached(): void {}
+
   close(): void {}
 }
 

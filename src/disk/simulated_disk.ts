@@ -56,6 +56,8 @@ export interface SimulatedDiskOptions {
   readonly scheduler: Scheduler;
   /** Space in bytes, `Infinity` for more than anybody needs; databases are not counted. That is the default. */
   readonly capacityBytes?: number;
+  /** Name of a directory at the top that is a file system of its own, with more space than anybody needs. */
+  readonly otherFileSystem?: string;
   /** The longest that a sync takes, in milliseconds. Default 20. */
   readonly syncMs?: number;
   /**
@@ -82,6 +84,7 @@ export class SimulatedDisk implements Disk, Disposable {
   readonly #random: SeededRandom;
   readonly #scheduler: Scheduler;
   readonly #syncMs: number;
+  readonly #otherFileSystem: string | undefined;
   readonly #truth: NonNullable<SimulatedDiskOptions["truth"]>;
   readonly #scratch: string;
   readonly #root = new DirectoryNode();
@@ -102,6 +105,7 @@ export class SimulatedDisk implements Disk, Disposable {
     this.#scheduler = options.scheduler;
     this.capacityBytes = options.capacityBytes ?? Infinity;
     this.#syncMs = options.syncMs ?? 20;
+    this.#otherFileSystem = options.otherFileSystem;
     this.#truth = options.truth ?? (() => "honest");
     const shared = "/dev/shm";
     const base = fs.existsSync(shared) ? shared : os.tmpdir();
@@ -133,6 +137,19 @@ export class SimulatedDisk implements Disk, Disposable {
     const left = this.#faults.length;
     this.#faults = [];
     return left;
+  }
+
+  /** Runs what only looks, while no failure is carried out. */
+  withoutFaults<T>(work: () => T): T {
+    const faults = this.#faults;
+    const life = this.#life;
+    this.#faults = [];
+    try {
+      return work();
+    } finally {
+      // The power may be cut meanwhile.
+      if (life === this.#life) this.#faults = faults;
+    }
   }
 
   /** Cuts the power now. */
@@ -188,6 +205,11 @@ export class SimulatedDisk implements Disk, Disposable {
   /** Flips one bit of a file, behind everybody's back. */
   flipBit(place: string, offset: number, bit: number): void {
     this.#file(place, "flip a bit of").flipBit(offset, bit);
+  }
+
+  /** Whether a failed sync has left something of a file in doubt, and nothing has settled it since. */
+  isInDoubt(place: string): boolean {
+    return this.#file(place, "look at").isInDoubt;
   }
 
   /** Bytes of a file that are no hole, by page of 4 KiB; for tests that compare it with a model. */
@@ -301,7 +323,7 @@ export class SimulatedDisk implements Disk, Disposable {
       },
       reserve: (offset, length) => {
         begin("reserve", true);
-        this.#checkSpace(node.costOf(offset, length), `reserve ${length} bytes for ${place}`);
+        this.#checkSpace(place, node.costOf(offset, length), `reserve ${length} bytes for ${place}`);
         node.reserve(offset, length);
       },
       truncate: (sizeBytes) => {
@@ -315,6 +337,10 @@ export class SimulatedDisk implements Disk, Disposable {
         return node.live.seek(offset, kind);
       },
       sync: () => this.#syncFile(node, place, life),
+      forgetCached: () => {
+        begin("forget what is cached of", false);
+        node.forgetCached(this.#random);
+      },
       close: () => {},
     };
   }
@@ -322,11 +348,13 @@ export class SimulatedDisk implements Disk, Disposable {
   #write(node: FileNode, place: string, offset: number, bytes: Uint8Array): void {
     try {
       this.#throwFault("write", place);
-      this.#checkSpace(node.costOf(offset, bytes.length), `write ${bytes.length} bytes to ${place}`);
+      this.#checkSpace(place, node.costOf(offset, bytes.length), `write ${bytes.length} bytes to ${place}`);
     } catch (thrown) {
       // Some of it may have been written before it failed.
       const written = this.#random.below(bytes.length + 1);
-      if (node.costOf(offset, written) <= this.#freeBytes()) node.write(offset, bytes.subarray(0, written));
+      if (node.costOf(offset, written) <= this.#freeBytes(place)) {
+        node.write(offset, bytes.subarray(0, written));
+      }
       throw thrown;
     }
     node.write(offset, bytes);
@@ -466,24 +494,36 @@ export class SimulatedDisk implements Disk, Disposable {
 
   space(place: string): DiskSpace {
     this.#operate(this.#life, "look at the space of", place);
-    const totalBytes = Math.min(this.capacityBytes, 2 ** 40);
-    return { totalBytes, freeBytes: Math.min(totalBytes, Math.max(0, this.#freeBytes())) };
+    const isOther = this.#isOther(place);
+    const totalBytes = Math.min(isOther ? Infinity : this.capacityBytes, 2 ** 40);
+    const freeBytes = Math.min(totalBytes, Math.max(0, this.#freeBytes(place)));
+    return { totalBytes, freeBytes, fileSystem: isOther ? "other" : "main" };
+  }
+
+  #isOther(place: string): boolean {
+    return this.#otherFileSystem !== undefined && place.split("/")[1] === this.#otherFileSystem;
   }
 
   /** Bytes that files take. A file that is open and has no name any more is not counted. */
   usedBytes(): number {
     let used = 0;
-    for (const node of this.#root.below()) if (node.kind === "file") used += node.allocatedBytes;
+    for (const [name, top] of this.#root.live) {
+      if (name === this.#otherFileSystem) continue;
+      for (const node of top.kind === "directory" ? top.below() : [top]) {
+        if (node.kind === "file") used += node.allocatedBytes;
+      }
+    }
     return used;
   }
 
-  #freeBytes(): number {
-    return this.capacityBytes === Infinity ? Infinity : this.capacityBytes - this.usedBytes();
+  #freeBytes(place: string): number {
+    if (this.capacityBytes === Infinity || this.#isOther(place)) return Infinity;
+    return this.capacityBytes - this.usedBytes();
   }
 
-  #checkSpace(wantedBytes: number, tried: string): void {
+  #checkSpace(place: string, wantedBytes: number, tried: string): void {
     if (wantedBytes === 0) return;
-    const freeBytes = this.#freeBytes();
+    const freeBytes = this.#freeBytes(place);
     if (wantedBytes <= freeBytes) return;
     throw new VarveError(
       "no-space",

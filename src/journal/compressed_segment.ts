@@ -275,6 +275,10 @@ export class CompressedSegmentFile implements DiskFile {
     return this.header.virtualBytes;
   }
 
+  forgetCached(): void {
+    this.#file.forgetCached();
+  }
+
   seek(offset: number, kind: "data" | "hole"): number | undefined {
     return kind === "data" && offset < this.header.virtualBytes ? offset : undefined;
   }

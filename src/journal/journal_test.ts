@@ -63,6 +63,7 @@ class RecordingDisk extends MemoryDisk {
         note("sync");
         await inner.sync();
       },
+      forgetCached: () => inner.forgetCached(),
       close: () => {
         assert.ok(this.openFiles.delete(file), `${place} is closed once`);
         inner.close();

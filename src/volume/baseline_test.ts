@@ -50,6 +50,7 @@ function wrapPrimary(test: TestVolume, wrap: (file: DiskFile) => Partial<DiskFil
       sizeBytes: () => file.sizeBytes(),
       seek: (offset, kind) => file.seek(offset, kind),
       sync: () => file.sync(),
+      forgetCached: () => file.forgetCached(),
       close: () => file.close(),
       ...wrap(file),
     };

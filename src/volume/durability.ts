@@ -12,6 +12,14 @@ import type { NumberRows } from "./number_rows.ts";
 import { Overlay } from "./overlay.ts";
 import type { Primary } from "./primary.ts";
 
+/** A change that a host asked for. */
+export type Change =
+  | { readonly kind: "write"; readonly offset: number; readonly data: Uint8Array }
+  | { readonly kind: "trim" | "zero"; readonly offset: number; readonly length: number };
+
+/** What a change without data counts as, in bytes of memory. */
+const CHANGE_BYTES = 128;
+
 /** What it works on. */
 export interface DurabilityParts {
   /** The live bytes. */
@@ -37,6 +45,14 @@ export class Durability {
   #overlays: Overlay[] = [new Overlay()];
   /** Applied to the primary, which has not been synced since. No read needs to find them any more. */
   #unsynced: NumberRows<MapExtent>[] = [];
+  /**
+   * Changes that went to the primary past the journal since it was last synced, oldest first. They are older than every
+   * extent that waits: a gap is opened when nothing does.
+   */
+  #passed: Change[] = [];
+  #passedBytes = 0;
+  /** Whether these are to be written again before a sync can be trusted. */
+  #passedInDoubt = false;
   /** Syncs of the primary that have failed, and whether what they covered still waits to be applied again. */
   #failedSyncs = 0;
   #inDoubt = false;
@@ -73,6 +89,33 @@ export class Durability {
   /** Blocks that the primary does not have yet: a measure of the memory taken. */
   get waitingBlocks(): number {
     return this.#overlays.reduce((sum, overlay) => sum + overlay.blockCount, 0);
+  }
+
+  /** Memory that changes take which went past the journal and are not durable yet, in bytes. */
+  get passedBytes(): number {
+    return this.#passedBytes;
+  }
+
+  /**
+   * Writes a change to the primary past the journal: in a gap of the history alone. A copy of it is kept until it is
+   * durable, because nothing else could bring it back after a sync that has failed.
+   */
+  pass(change: Change): void {
+    this.#writePast(change);
+    const kept = change.kind === "write" ? { ...change, data: change.data.slice() } : change;
+    this.#passed.push(kept);
+    this.#passedBytes += memoryOf(kept);
+  }
+
+  #writePast(change: Change): void {
+    if (change.kind === "write") this.#parts.primary.write(change.offset, change.data);
+    else this.#parts.primary.zero(change.offset, change.length);
+  }
+
+  /** In one turn: a host that reads meanwhile would be shown what a newer change has replaced. */
+  #passAgain(): void {
+    for (const change of this.#passed) this.#writePast(change);
+    this.#passedInDoubt = false;
   }
 
   /** Takes the extents of a command that has been appended to the journal. */
@@ -117,7 +160,8 @@ export class Durability {
   /**
    * Makes durable in the primary what was applied before the call. After a failed sync the operating system takes for
    * written what it has not written, and the next sync would succeed without it: all that was applied since the last
-   * good one is applied again, in its order.
+   * good one is applied again, in its order. What went past the journal is written again at once, as no overlay shows
+   * it to live reads.
    */
   #syncPrimary(): Promise<void> {
     return this.#next.primary ??= this.#primarySyncs.run(async () => {
@@ -125,15 +169,22 @@ export class Durability {
       if (this.#inDoubt) await this.reach("apply");
       const [end, bytes] = [this.#applied, this.#appliedBytes];
       const covered = new Set(this.#unsynced);
+      const passed = this.#passed.length;
       try {
         await this.#parts.primary.sync();
       } catch (thrown) {
         this.#overlays = this.#unsynced.map((extents) => Overlay.of(extents)).concat(this.#overlays);
         this.#unsynced = [];
         this.#failedSyncs++;
-        this.#inDoubt = true;
+        this.#inDoubt = this.#passedInDoubt = true;
+        try {
+          this.#passAgain();
+        } catch {
+          // Before the next sync it is tried again.
+        }
         throw thrown;
       }
+      for (const change of this.#passed.splice(0, passed)) this.#passedBytes -= memoryOf(change);
       this.#unsynced = this.#unsynced.filter((extents) => !covered.has(extents));
       this.#durable = end;
       this.#durableBytes = bytes;
@@ -147,6 +198,7 @@ export class Durability {
     const newest = this.#overlays.at(-1);
     await this.#parts.journal.sync();
     if (step === "journal") return;
+    if (this.#passedInDoubt) this.#passAgain();
     let failedSyncs: number;
     do {
       failedSyncs = this.#failedSyncs;
@@ -171,4 +223,8 @@ export class Durability {
       yield;
     }
   }
+}
+
+function memoryOf(change: Change): number {
+  return CHANGE_BYTES + (change.kind === "write" ? change.data.length : 0);
 }

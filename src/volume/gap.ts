@@ -41,6 +41,7 @@ import type { Gap, Gaps } from "../catalog/gaps.ts";
 import type { RecoveryMap } from "../catalog/recovery_map.ts";
 import type { JournalWriter } from "../journal/mod.ts";
 import { ChunkSet } from "./chunk_set.ts";
+import type { Change } from "./durability.ts";
 import { textOfGap } from "./gap_texts.ts";
 import type { Primary } from "./primary.ts";
 
@@ -58,11 +59,6 @@ const HELD_BYTES_MAX = 256 << 20;
 const PIECE_BYTES = 64 << 10;
 /** Stretch that is skipped as a whole where primary and history have a hole. */
 const STRETCH_BYTES = 16 << 20;
-
-/** A change that a host asked for. */
-export type Change =
-  | { readonly kind: "write"; readonly offset: number; readonly data: Uint8Array }
-  | { readonly kind: "trim" | "zero"; readonly offset: number; readonly length: number };
 
 /** What the passage works on. */
 export interface GapParts {
@@ -99,6 +95,8 @@ export interface GapHost {
   newest(): SeqTime;
   /** Fills `target` with what hosts see. */
   read(offset: number, target: Uint8Array): void;
+  /** Writes a change to the primary past the journal. */
+  pass(change: Change): void;
   /** Captures a change of Varve's own. */
   capture(change: Change): void;
   /** Captures a flush; returns its sequence and time. */
@@ -222,8 +220,7 @@ export class GapPassage {
   #pass(change: Change): void {
     const length = change.kind === "write" ? change.data.length : change.length;
     this.#changedChunks().add(change.offset, length);
-    if (change.kind === "write") this.#parts.primary.write(change.offset, change.data);
-    else this.#parts.primary.zero(change.offset, length);
+    this.#host.pass(change);
   }
 
   async #open(opening: PromiseWithResolvers<void>): Promise<void> {

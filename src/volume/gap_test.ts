@@ -225,6 +225,82 @@ Deno.test("a restart within a gap never brings old bytes back, and finds every c
   }
 });
 
+/**
+ * Makes the primary tell memory from storage: a sync that fails leaves in memory alone what it should have covered, and
+ * nobody writes that any more. Returns what storage has, and whether syncs are to fail.
+ */
+function splitPrimary(test: TestVolume, disk: TightDisk): { storage: Uint8Array; fails: boolean } {
+  const state = { storage: new Uint8Array(SIZE), fails: false };
+  const open = disk.open.bind(disk);
+  disk.open = (place, options) => {
+    const file = open(place, options);
+    if (place !== test.row.primaryPath) return file;
+    let waiting: { offset: number; bytes: Uint8Array }[] = [];
+    const { write, discard, sync } = { write: file.write, discard: file.discard, sync: file.sync };
+    file.write = (offset, ...parts) => {
+      write.call(file, offset, ...parts);
+      for (const [at, part] of parts.entries()) {
+        const before = parts.slice(0, at).reduce((sum, { length }) => sum + length, 0);
+        waiting.push({ offset: offset + before, bytes: part.slice() });
+      }
+    };
+    file.discard = (offset, length) => {
+      discard.call(file, offset, length);
+      waiting.push({ offset, bytes: new Uint8Array(length) });
+    };
+    file.sync = async () => {
+      const covered = waiting;
+      waiting = [];
+      await sync.call(file);
+      if (state.fails) throw new VarveError("io", `sync ${place}: EIO: i/o error`);
+      for (const { offset, bytes } of covered) state.storage.set(bytes, offset);
+    };
+    file.forgetCached = () => write.call(file, 0, state.storage);
+    return file;
+  };
+  return state;
+}
+
+Deno.test("a restart within a gap after failed syncs brings into the history what storage has kept", async () => {
+  const { test, disk } = newVolume();
+  await using _ = test;
+  const state = splitPrimary(test, disk);
+  await test.create();
+  const model = new Uint8Array(SIZE);
+  await fillIntoGap(test, disk, model);
+  const { live } = test.volume;
+  live.write(0, new Uint8Array(BLOCK_BYTES).fill(99));
+  await live.flush();
+  // Storage keeps the 99; memory shows again what the history holds.
+  state.fails = true;
+  live.write(0, model.subarray(0, BLOCK_BYTES));
+  await assert.rejects(live.flush(), { code: "io" });
+  await assert.rejects(test.close());
+  state.fails = false;
+  await test.open();
+  disk.fullFrom = undefined;
+  await gapClosed(test);
+  const newest = await test.contentAt(test.volume.lastSeq);
+  assert.equal(newest[0], 99);
+  assertBytes(state.storage, newest, "what storage has after the gap");
+});
+
+Deno.test("a flush within a gap that comes after a failed one makes durable what both were for", async () => {
+  const { test, disk } = newVolume();
+  await using _ = test;
+  const state = splitPrimary(test, disk);
+  await test.create();
+  await fillIntoGap(test, disk, new Uint8Array(SIZE));
+  const { live } = test.volume;
+  live.write(5000, Uint8Array.of(1, 2, 3));
+  live.zero(5001, 1);
+  state.fails = true;
+  await assert.rejects(live.flush(), { code: "io" });
+  state.fails = false;
+  await live.flush();
+  assert.deepEqual(state.storage.slice(5000, 5003), Uint8Array.of(1, 0, 3));
+});
+
 Deno.test("a clock set back during a gap makes no later command lie before the gap's beginning", async () => {
   const { test, disk } = newVolume();
   await using _ = test;

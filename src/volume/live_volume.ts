@@ -39,8 +39,8 @@ import {
 } from "../journal/mod.ts";
 import type { BaselineLedger } from "../catalog/baseline_ledger.ts";
 import { BaselineCopier } from "./baseline_copier.ts";
-import { type Change, type GapParts, GapPassage } from "./gap.ts";
-import { Durability } from "./durability.ts";
+import { type GapParts, GapPassage } from "./gap.ts";
+import { type Change, Durability } from "./durability.ts";
 import { BATCH_RECORDS, Indexer, type ScanPosition } from "./indexer.ts";
 import type { Primary } from "./primary.ts";
 import { holeWithEdges, wholeBlocks } from "./widening.ts";
@@ -59,6 +59,8 @@ const PENDING_RECORDS_MAX = 4 * BATCH_RECORDS;
 /** Records, and bytes of them, that the next start would have to redo, above which a writer is asked to wait. */
 const REDO_RECORDS_MAX = 262_144;
 const REDO_BYTES_MAX = 1024 * 1024 * 1024;
+/** Bytes that went past the journal and are not durable yet, above which a writer is asked to wait. */
+const PASSED_BYTES_MAX = 64 * 1024 * 1024;
 
 /** What a live volume is put together from; it takes over all of it. */
 export interface LiveVolumeParts extends GapParts {
@@ -146,6 +148,7 @@ export class LiveVolume implements BlockDevice {
     this.#gap = new GapPassage(parts, {
       newest: () => ({ seq: this.lastSeq, timeUs: this.#lastTimeUs }),
       read: (offset, target) => this.read(offset, target),
+      pass: (change) => this.#durability.pass(change),
       capture: (change) => this.#captureChange(change, {}),
       captureFlush: () => this.#captureFlush({}),
       drain: () => this.#durability.reach("primary"),
@@ -280,9 +283,10 @@ export class LiveVolume implements BlockDevice {
   #checkCommand(kind: CommandKind | "prepare", offset: number, length: number): void {
     checkRange(kind, offset, length, this.sizeBytes);
     if (this.#closed) throw new VarveError("conflict", `${kind}: the volume is closed`);
-    if (this.#failure !== undefined && this.#durability.waitingBlocks > OVERLAY_BLOCKS_MAX) {
-      throw this.#failure;
-    }
+    const { waitingBlocks, passedBytes } = this.#durability;
+    if (
+      this.#failure !== undefined && (waitingBlocks > OVERLAY_BLOCKS_MAX || passedBytes > PASSED_BYTES_MAX)
+    ) throw this.#failure;
   }
 
   #capture(
@@ -393,6 +397,11 @@ export class LiveVolume implements BlockDevice {
 
   #backlogPressure(): Promise<void> | undefined {
     const { indexer } = this;
+    if (this.#durability.passedBytes > PASSED_BYTES_MAX) {
+      const durable = this.#durability.reach("primary");
+      this.#inBackground(durable);
+      return durable.catch(() => {});
+    }
     const overfull = this.#durability.waitingBlocks > OVERLAY_BLOCKS_MAX
       ? this.#durability.reach("apply")
       : indexer.pendingRecords > PENDING_RECORDS_MAX

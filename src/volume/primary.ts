@@ -85,6 +85,11 @@ export class Primary {
     return this.#file.sync();
   }
 
+  /** Makes reads show what storage has, and nothing that memory alone holds. */
+  forgetCached(): void {
+    this.#file.forgetCached();
+  }
+
   /** Closes the file. */
   close(): void {
     this.#file.close();

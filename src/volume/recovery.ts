@@ -155,6 +155,8 @@ export async function recoverVolume(parts: RecoveryParts): Promise<RecoveredJour
       parts.scheduler,
     );
     await parts.primary.sync();
+    // What hosts wrote past the journal is nowhere else: a failed sync of the life before may have left memory ahead.
+    if (parts.gaps.open !== undefined) parts.primary.forgetCached();
   }
 
   const nextSegment = Math.max(map.getState("scan_segment", 1), (numbers.at(-1) ?? 0) + 1);

@@ -2,9 +2,9 @@
 import { becomeThere, checkMoment } from "./checks.ts";
 import { noiseAt } from "./model.ts";
 import { Subject } from "./subject.ts";
-import { CALLER, type World } from "./world.ts";
+import { CALLER, OTHER_FILE_SYSTEM, type World } from "./world.ts";
 
-const DISKS_PATH = "/disks";
+const DISKS_PATH = `/${OTHER_FILE_SYSTEM}`;
 const SIZES: readonly [number, ...number[]] = [40 * 4096 + 1234, 1 << 20, (5 << 20) + 512, 40 << 20];
 
 /** Adopts a disk that holds something; there is one at a time. Returns it, or `undefined` when there is one. */
@@ -57,7 +57,7 @@ export async function attendCopy(world: World, subject: Subject): Promise<void> 
   if (!complete || subject.isCopied || world.faulty) return;
   subject.isCopied = true;
   world.note(`${subject.name}: the first copy is complete`);
-  await checkMoment(world, subject, 0, "the adopted disk");
+  if (subject.retains(0)) await checkMoment(world, subject, 0, "the adopted disk");
   for (const { name, seq } of subject.certainMarks()) {
     await checkMoment(world, subject, seq, `mark ${name}`);
   }

@@ -6,6 +6,8 @@ import { ZERO_BLOCK } from "../../src/base/bytes.ts";
 import { VarveError } from "../../src/base/errors.ts";
 import { formatTime, parseRfc3339 } from "../../src/base/time.ts";
 import { parseDuration } from "../../src/base/units.ts";
+import { attendGaps, forgetUntold, noteOwnCommands, settleRestarted } from "./gaps.ts";
+import { NOW } from "./model.ts";
 import type { Retained, StartedPrune, Subject } from "./subject.ts";
 import { DATA_PATH, type World } from "./world.ts";
 
@@ -32,11 +34,15 @@ export async function checkSubject(world: World, subject: Subject): Promise<void
   if (subject.state === "asked") becomeThere(world, subject);
   if (info.id !== subject.id) world.violate(`volume ${subject.name} is another one: ${info.id}`);
   subject.state = "there";
-  adoptEnd(world, subject, info.window.to.seq, info.window.to.time);
+  const live = await world.live(subject);
+  attendGaps(world, subject, { restarted: true });
+  adoptEnd(world, subject, live.lastSeq, live.lastTimeUs);
   checkRetained(world, subject);
+  settleRestarted(world, subject, live.lastSeq);
   checkPrimary(world, subject);
   const { lastSeq } = subject.model;
-  await checkMoment(world, subject, lastSeq, "the newest moment");
+  if (!subject.isInGap) await checkMoment(world, subject, lastSeq, "the newest moment");
+  await checkGaps(world, subject);
   await checkMarks(world, subject);
   const seqs = subject.retainedSeqs();
   for (let count = 0; count < 3; count++) {
@@ -78,7 +84,7 @@ export function becomeThere(world: World, subject: Subject): void {
 }
 
 /** History ends somewhere between what was promised and what was sent. */
-function adoptEnd(world: World, subject: Subject, lastSeq: number, lastTime: string): void {
+function adoptEnd(world: World, subject: Subject, lastSeq: number, lastTimeUs: number): void {
   const { model } = subject;
   world.note(`${subject.name} ends at ${lastSeq} of ${model.lastSeq}, durable ${subject.durableSeq}`);
   if (lastSeq < subject.durableSeq) {
@@ -92,15 +98,12 @@ function adoptEnd(world: World, subject: Subject, lastSeq: number, lastTime: str
         "and the power was not cut",
     );
   }
-  if (lastSeq === model.lastSeq + 1 && subject.uncertain !== undefined) {
-    model.apply(subject.uncertain, parseRfc3339(lastTime) ?? 0);
-  }
-  if (lastSeq > model.lastSeq) {
-    world.violate(
-      `${subject.name}: history ends at sequence ${lastSeq}, but only ${model.lastSeq} were sent`,
-    );
-  }
+  if (lastSeq === model.lastSeq + 1 && subject.uncertain !== undefined && !subject.isGap(lastSeq)) {
+    model.apply(subject.uncertain, lastTimeUs);
+  } else if (subject.uncertain !== undefined) model.pass(subject.uncertain);
+  noteOwnCommands(world, subject, lastSeq);
   model.truncate(lastSeq);
+  forgetUntold(world, subject);
   subject.uncertain = undefined;
   // What a start has shown stays.
   subject.durableSeq = lastSeq;
@@ -117,9 +120,9 @@ function checkPrimary(world: World, subject: Subject): void {
     if (start >= subject.sizeBytes) continue;
     const length = Math.min(BLOCK_BYTES, subject.sizeBytes - start);
     const found = (pages.get(page) ?? ZERO_BLOCK).subarray(0, length);
-    const difference = model.difference(found, start, model.lastSeq);
+    const difference = model.difference(found, start, NOW);
     if (difference !== undefined) {
-      world.violate(`${subject.name}: the primary is not the newest state of its history: ${difference}`);
+      world.violate(`${subject.name}: the primary is not the newest state: ${difference}`);
     }
   }
 }
@@ -233,7 +236,17 @@ async function checkDropped(world: World, subject: Subject, seq: number): Promis
     if (thrown instanceof VarveError && thrown.code === "not-retained") return;
     throw thrown;
   }
-  world.violate(`${subject.name}: sequence ${seq} was dropped by retention, but it can be opened`);
+  world.violate(`${subject.name}: sequence ${seq} does not exist, but it can be opened`);
+}
+
+/** Nothing between the ends of a gap can be opened. */
+async function checkGaps(world: World, subject: Subject): Promise<void> {
+  if (world.isCopying(subject)) return;
+  for (const { fromSeq, toSeq = subject.model.lastSeq + 1 } of subject.gaps.slice(-2)) {
+    if (toSeq - fromSeq > 1) {
+      await checkDropped(world, subject, fromSeq + 1 + world.random.below(toSeq - fromSeq - 1));
+    }
+  }
 }
 
 /** A time names the newest moment at or before it. */

@@ -19,8 +19,10 @@ export interface SentRequest {
   readonly change: Change | { readonly kind: "read"; readonly offset: number; readonly length: number };
   /** Whether it was sent with FUA. */
   readonly fua: boolean;
-  /** The sequence that it was given, once it was executed. */
+  /** The sequence that it was given, once it was captured. */
   seq: number | undefined;
+  /** The model's order behind it, once it was executed. */
+  order: number | undefined;
   /** CRC-32 of what was read, once it was. */
   checksum: number | undefined;
 }
@@ -107,7 +109,7 @@ export class SimulatedClient {
   /** Sends requests together. */
   request(...requests: { change: SentRequest["change"]; fua?: boolean }[]): SentRequest[] {
     const sent = requests.map(({ change, fua = false }): SentRequest => {
-      const request = { change, fua, seq: undefined, checksum: undefined };
+      const request = { change, fua, seq: undefined, order: undefined, checksum: undefined };
       const cookie = ++this.#cookies;
       this.#waiting.set(cookie, request);
       this.unexecuted.push(request);

@@ -101,11 +101,11 @@ function describe(outcome: RunOutcome, order: Order): string {
 
 async function runAll(order: Order): Promise<boolean> {
   const startedMs = performance.now();
-  const total = { seeds: 0, steps: 0, cuts: 0, kills: 0, stops: 0, compressed: 0, violations: 0 };
+  const total = { seeds: 0, steps: 0, cuts: 0, kills: 0, stops: 0, compressed: 0, gaps: 0, violations: 0 };
   let hash = "";
   const summary = () =>
     `${total.seeds} seeds, ${total.steps} steps, ${total.cuts} power cuts, ${total.kills} kills, ` +
-    `${total.stops} stops, ${total.compressed} segments compressed, ${total.violations} violations`;
+    `${total.stops} stops, ${total.compressed} segments compressed, ${total.gaps} gaps, ${total.violations} violations`;
   const take = (outcome: RunOutcome) => {
     total.seeds++;
     total.steps += outcome.steps;
@@ -113,6 +113,7 @@ async function runAll(order: Order): Promise<boolean> {
     total.kills += outcome.kills;
     total.stops += outcome.stops;
     total.compressed += outcome.compressed;
+    total.gaps += outcome.gaps;
     hash = outcome.traceHash;
     if (outcome.violation !== undefined) {
       total.violations++;

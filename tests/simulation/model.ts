@@ -11,10 +11,18 @@ export type Change =
   | { readonly kind: "trim" | "zero"; readonly offset: number; readonly length: number }
   | { readonly kind: "flush" | "mark" };
 
+/** Stands for the present in place of a sequence, whether the history holds it or not. */
+export const NOW = Number.MAX_VALUE;
+
 interface BlockVersion {
+  /** The sequence that made it; half a sequence more when it was made past the journal, after that sequence. */
   readonly seq: number;
+  /** Grows with each change that was executed. */
+  readonly order: number;
   /** `undefined`: zeroes. */
   readonly bytes: Uint8Array | undefined;
+  /** Some of it is what a refused change has left: nobody promised that it stays. */
+  readonly isLeftover: boolean;
 }
 
 /** The contents of a volume at every sequence. */
@@ -22,6 +30,8 @@ export class VolumeModel {
   readonly sizeBytes: number;
   /** Time of each sequence in microseconds, the sequence being the index. */
   readonly timesUs: number[];
+  /** Changes executed so far. */
+  order = 0;
   readonly #blocks = new Map<number, BlockVersion[]>();
   /** Longest list of versions aside, blocks in use, ascending; made when asked for. */
   #sorted: number[] | undefined;
@@ -43,33 +53,48 @@ export class VolumeModel {
 
   /** Puts content that was there before the first command. */
   begin(offset: number, data: Uint8Array): void {
-    this.#write(offset, data);
+    this.#write(0, offset, data);
   }
 
   /** Takes the next command. */
   apply(change: Change, timeUs: number): void {
     this.timesUs.push(timeUs);
-    if (change.kind === "write") this.#write(change.offset, change.data);
-    else if (change.kind === "trim" || change.kind === "zero") this.#zero(change.offset, change.length);
+    this.#change(change, this.lastSeq);
   }
 
-  #write(offset: number, data: Uint8Array): void {
+  /** Takes a change that went past the journal. */
+  pass(change: Change): void {
+    this.#change(change, this.lastSeq + 0.5);
+  }
+
+  /** The engine has captured commands of its own up to `seq`, which change nothing that hosts see. */
+  skipTo(seq: number): void {
+    while (this.lastSeq < seq) this.timesUs.push(NaN);
+  }
+
+  #change(change: Change, seq: number): void {
+    this.order++;
+    if (change.kind === "write") this.#write(seq, change.offset, change.data);
+    else if (change.kind === "trim" || change.kind === "zero") this.#zero(seq, change.offset, change.length);
+  }
+
+  #write(seq: number, offset: number, data: Uint8Array): void {
     const end = offset + data.length;
     for (let at = offset; at < end;) {
       const block = Math.floor(at / BLOCK_BYTES);
       const until = Math.min(end, (block + 1) * BLOCK_BYTES);
       const part = data.subarray(at - offset, until - offset);
-      if (part.length === BLOCK_BYTES) this.#push(block, part);
+      if (part.length === BLOCK_BYTES) this.#push(seq, block, part);
       else {
         const bytes = this.#copyOf(block);
         bytes.set(part, at - block * BLOCK_BYTES);
-        this.#push(block, bytes);
+        this.#push(seq, block, bytes, this.#isLeftover(block));
       }
       at = until;
     }
   }
 
-  #zero(offset: number, length: number): void {
+  #zero(seq: number, offset: number, length: number): void {
     const end = offset + length;
     const first = Math.floor(offset / BLOCK_BYTES);
     const last = Math.floor((end - 1) / BLOCK_BYTES);
@@ -77,18 +102,22 @@ export class VolumeModel {
       if (block < first || block > last || versions.at(-1)?.bytes === undefined) continue;
       const from = Math.max(0, offset - block * BLOCK_BYTES);
       const until = Math.min(BLOCK_BYTES, end - block * BLOCK_BYTES);
-      if (from === 0 && until === BLOCK_BYTES) this.#push(block, undefined);
-      else this.#push(block, this.#copyOf(block).fill(0, from, until));
+      if (from === 0 && until === BLOCK_BYTES) this.#push(seq, block, undefined);
+      else this.#push(seq, block, this.#copyOf(block).fill(0, from, until), this.#isLeftover(block));
     }
+  }
+
+  #isLeftover(block: number): boolean {
+    return this.#blocks.get(block)?.at(-1)?.isLeftover ?? false;
   }
 
   #copyOf(block: number): Uint8Array {
     return this.#blocks.get(block)?.at(-1)?.bytes?.slice() ?? new Uint8Array(BLOCK_BYTES);
   }
 
-  #push(block: number, bytes: Uint8Array | undefined): void {
+  #push(seq: number, block: number, bytes: Uint8Array | undefined, isLeftover = false): void {
     const versions = this.#blocks.get(block);
-    const version = { seq: this.lastSeq, bytes };
+    const version = { seq, order: this.order, bytes, isLeftover };
     if (versions !== undefined) versions.push(version);
     else {
       this.#blocks.set(block, [version]);
@@ -100,8 +129,60 @@ export class VolumeModel {
   truncate(seq: number): void {
     this.timesUs.length = seq + 1;
     for (const versions of this.#blocks.values()) {
-      while ((versions.at(-1)?.seq ?? 0) > seq) versions.pop();
+      while ((versions.at(-1)?.seq ?? 0) > seq + 0.5) versions.pop();
     }
+  }
+
+  /** Takes away what went past the journal since the newest command; returns the oldest order of it, or 0. */
+  dropPassed(): number {
+    let oldest = 0;
+    for (const versions of this.#blocks.values()) {
+      for (
+        let last = versions.at(-1);
+        last !== undefined && last.seq > this.lastSeq;
+        last = versions.at(-1)
+      ) {
+        oldest = oldest === 0 ? last.order : Math.min(oldest, last.order);
+        versions.pop();
+      }
+    }
+    return oldest;
+  }
+
+  /**
+   * Finds out what has become of changes that may have been lost, wholly or in part, and takes that over. `isCertain`
+   * tells of a version that it was not lost, and so nothing before it counts any more; a block that cannot be read is
+   * passed by. `areLeftovers` tells that what is found may still be lost. Says where bytes are that the block has not held since then.
+   */
+  settle(
+    isCertain: (version: Readonly<Omit<BlockVersion, "bytes">>) => boolean,
+    read: (block: number) => Uint8Array | undefined,
+    { areLeftovers = false } = {},
+  ): string | undefined {
+    for (const [block, versions] of this.#blocks) {
+      const certain = versions.findLastIndex(isCertain);
+      if (certain === versions.length - 1) continue;
+      const bytes = read(block);
+      if (bytes === undefined) continue;
+      const possible = versions.slice(Math.max(0, certain)).map(({ bytes }) => bytes ?? ZERO_BLOCK);
+      if (certain < 0) possible.push(ZERO_BLOCK);
+      const found = new Uint8Array(BLOCK_BYTES);
+      found.set(bytes);
+      const at = found.findIndex((byte, index) => possible.every((other) => other[index] !== byte));
+      if (at >= 0) {
+        const known = versions.slice(-12).map(({ seq, order, bytes }) =>
+          `${bytes?.[at] ?? 0} (${seq}, ${order})`
+        );
+        return `byte ${block * BLOCK_BYTES + at} (block ${block}) is ${found[at]}; ` +
+          `it was ${known.join(", ")}, the last certain one is ${certain} of ${versions.length}`;
+      }
+      if (sameBytes(found, versions[certain]?.bytes ?? ZERO_BLOCK)) versions.length = certain + 1;
+      else if (areLeftovers || !sameBytes(found, versions.at(-1)?.bytes ?? ZERO_BLOCK)) {
+        if (areLeftovers) versions.length = certain + 1;
+        this.#push(this.lastSeq + 0.5, block, found, areLeftovers);
+      }
+    }
+    return undefined;
   }
 
   /** A block as of a sequence; `undefined` stands for zeroes. */
@@ -146,9 +227,9 @@ export class VolumeModel {
       : zeroes
       ? "zeroes"
       : "unknown bytes";
-    return `byte ${at + first} (block ${block}) at sequence ${seq} is ${found[first]}, not ${
-      wanted[first]
-    }; ` +
+    return `byte ${at + first} (block ${block}) at ${seq === NOW ? "present" : `sequence ${seq}`} is ${
+      found[first]
+    }, not ${wanted[first]}; ` +
       `the block is ${looksLike}; its versions are ${
         versions.map((version) => version.seq).slice(-12).join(", ")
       }`;

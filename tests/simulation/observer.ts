@@ -5,9 +5,11 @@
 import type { BlockDevice, CommandOptions, Extent } from "../../src/base/block_device.ts";
 import { checksumOf, type SentRequest, type SimulatedClient } from "./client.ts";
 import type { LiveVolume } from "../../src/volume/live_volume.ts";
-import { sameBytes } from "./model.ts";
+import { noteOwnCommands, notePassed, settleLive } from "./gaps.ts";
+import { NOW, sameBytes } from "./model.ts";
 import type { Subject } from "./subject.ts";
 import { Violation } from "./violation.ts";
+import type { World } from "./world.ts";
 
 /** A live volume as one connection uses it. */
 export class ObservedDevice implements BlockDevice {
@@ -16,18 +18,21 @@ export class ObservedDevice implements BlockDevice {
   readonly #inner: LiveVolume;
   readonly #client: SimulatedClient;
   readonly #subject: Subject;
-  readonly #onViolation: (text: string) => void;
+  readonly #world: World;
+  readonly #life: number;
 
-  constructor(
-    inner: LiveVolume,
-    parts: { client: SimulatedClient; subject: Subject; onViolation: (text: string) => void },
-  ) {
+  constructor(inner: LiveVolume, parts: { client: SimulatedClient; subject: Subject; world: World }) {
     this.#inner = inner;
+    this.#world = parts.world;
+    this.#life = parts.world.life;
     this.sizeBytes = inner.sizeBytes;
     this.readOnly = inner.readOnly;
     this.#client = parts.client;
     this.#subject = parts.subject;
-    this.#onViolation = parts.onViolation;
+  }
+
+  #onViolation(text: string): void {
+    this.#world.noteViolation(text, this.#life);
   }
 
   #next(kind: string, offset: number, length: number): SentRequest {
@@ -51,25 +56,33 @@ export class ObservedDevice implements BlockDevice {
   #capture<T>(request: SentRequest, work: () => T): T {
     const { change } = request;
     const live = this.#inner;
-    const before = live.lastSeq;
+    const subject = this.#subject;
+    const { model } = subject;
     if (change.kind === "read") throw new Error("a read changes nothing");
+    noteOwnCommands(this.#world, subject, live.lastSeq);
+    const before = { seq: live.lastSeq, order: model.order };
+    let isRefused = true;
     try {
-      return work();
+      const result = work();
+      isRefused = false;
+      return result;
     } finally {
-      if (live.lastSeq === before) {
-        this.#subject.uncertain = change;
-        // On a full disk a flush leaves no record; what was captured before it is promised all the same.
-        if (change.kind === "flush") request.seq = before;
-      } else {
-        this.#subject.model.apply(change, live.lastTimeUs);
-        this.#subject.uncertain = undefined;
+      if (live.lastSeq !== before.seq) {
+        model.apply(change, live.lastTimeUs);
+        subject.uncertain = undefined;
         request.seq = live.lastSeq;
-        if (live.lastSeq !== this.#subject.model.lastSeq) {
-          this.#onViolation(
-            `${change.kind} was given sequence ${live.lastSeq}, not ${this.#subject.model.lastSeq}`,
-          );
+        if (live.lastSeq !== model.lastSeq) {
+          this.#onViolation(`${change.kind} was given sequence ${live.lastSeq}, not ${model.lastSeq}`);
         }
-      }
+      } else if (change.kind === "flush") {
+        // On a full disk a flush leaves no record; what was captured before it is promised all the same.
+        request.seq = before.seq;
+      } else if (isRefused) {
+        subject.uncertain = change;
+        model.pass(change);
+        settleLive(this.#world, subject, live, before.order);
+      } else notePassed(this.#world, subject, live, change);
+      request.order = model.order;
     }
   }
 
@@ -77,7 +90,7 @@ export class ObservedDevice implements BlockDevice {
     const request = this.#next("read", offset, target.length);
     this.#inner.read(offset, target);
     request.checksum = checksumOf(target);
-    const found = this.#subject.model.difference(target, offset, this.#subject.model.lastSeq);
+    const found = this.#subject.model.difference(target, offset, NOW);
     if (found !== undefined) {
       this.#onViolation(`${this.#subject.name}: a live read is wrong: ${found}`);
     }
@@ -113,6 +126,10 @@ export class ObservedDevice implements BlockDevice {
 
   commit(): void {
     this.#inner.commit();
+  }
+
+  held(): Promise<void> | undefined {
+    return this.#inner.held();
   }
 
   pressure(): Promise<void> | undefined {

@@ -5,6 +5,7 @@
 import { VarveError } from "../../src/base/errors.ts";
 import { attendCopy, finishCopy } from "./adopt.ts";
 import { becomeThere, checkFirstToken, checkNoOther, checkSubject } from "./checks.ts";
+import { attendGaps } from "./gaps.ts";
 import { type Lie, LIES } from "./lies.ts";
 import { loseDatabases, rebuild } from "./rebuild.ts";
 import { attendPrune, orderFault, pickStep } from "./steps.ts";
@@ -35,6 +36,8 @@ export interface RunOutcome {
   readonly stops: number;
   /** Segments that were given their compressed form. */
   readonly compressed: number;
+  /** Gaps that the history was given. */
+  readonly gaps: number;
   readonly traceHash: string;
   /** The promise that was broken, if one was, and what happened before. */
   readonly violation: { readonly message: string; readonly recent: readonly string[] } | undefined;
@@ -100,6 +103,7 @@ class Run {
       kills: this.#kills,
       stops: this.#stops,
       compressed: this.world.compressed,
+      gaps: this.world.subjects.reduce((sum, { gapsSeen }) => sum + gapsSeen, 0),
       traceHash: this.world.traceHash,
       violation,
     };
@@ -115,7 +119,7 @@ class Run {
     if (!world.disk.powered) {
       this.#cuts++;
       world.note(`── step ${this.#steps}: power cut`);
-      for (const subject of world.subjects) subject.answeredSeq = 0;
+      for (const subject of world.subjects) subject.answeredSeq = subject.answeredOrder = 0;
     }
     await world.endLife();
   }
@@ -198,6 +202,7 @@ class Run {
     for (let turns = random.oneIn(3) ? random.below(12) : 0; turns > 0; turns--) await world.turn();
     world.checkLife();
     for (const other of world.subjects) {
+      if (other.state === "there") attendGaps(world, other);
       attendPrune(world, other);
       await attendCopy(world, other);
     }
@@ -228,6 +233,7 @@ class Run {
     for (const subject of world.subjects) {
       subject.durableSeq = subject.model.lastSeq;
       subject.answeredSeq = subject.model.lastSeq;
+      subject.durableOrder = subject.answeredOrder = subject.model.order;
     }
   }
 }

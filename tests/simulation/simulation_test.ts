@@ -13,13 +13,16 @@ function assertHeld(outcome: RunOutcome): void {
 Deno.test("The engine keeps every promise through power cuts, kills, stops and failing storage", async () => {
   let cuts = 0;
   let compressing = 0;
+  let gaps = 0;
   for (let seed = 1; seed <= 8; seed++) {
     const outcome = await runSimulation({ seed, steps: 100_000, cuts: 8 });
     assertHeld(outcome);
     cuts += outcome.cuts;
     if (outcome.compressed > 0) compressing++;
+    gaps += outcome.gaps;
   }
   assert(cuts >= 64);
+  assert(gaps >= 4, `only ${gaps} gaps in the history`);
   assert(compressing >= 4, `only ${compressing} seeds have compressed anything`);
 });
 

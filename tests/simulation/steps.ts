@@ -2,21 +2,32 @@
  * What may happen while the engine runs: one function for each kind of step, and a table of how often each comes.
  * To add a step, write its function and give it a line in {@linkcode STEPS}.
  */
-import type { SeededRandom } from "../../src/base/seeded_random.ts";
 import type { RetentionPolicy } from "../../src/engine.ts";
 import { adoptDisk } from "./adopt.ts";
 import { checkFlipped, checkMoment, checkRetained } from "./checks.ts";
-import { type Change, noiseAt, textAt } from "./model.ts";
+import { attendGaps, noteOwnCommands } from "./gaps.ts";
+import {
+  connect,
+  CONNECTIONS_MAX,
+  dropConnection,
+  flush,
+  forcedWrite,
+  largeWrite,
+  makeHole,
+  makeWideHole,
+  placeOf,
+  read,
+  unalignedWrites,
+  writes,
+} from "./host_steps.ts";
 import { checkDamage, checkSound } from "./scrubs.ts";
 import type { Subject } from "./subject.ts";
 import { settle } from "./virtual_time.ts";
-import { CALLER, type OpenConnection, type World } from "./world.ts";
+import { CALLER, type World } from "./world.ts";
 
 /** One kind of step. It may begin work without waiting for its end. */
 export type Step = (world: World, subject: Subject) => Promise<void> | void;
 
-const REGION_BYTES = 16 << 20;
-const CONNECTIONS_MAX = 6;
 const MARKS_MAX = 12;
 const SECOND_US = 1_000_000;
 
@@ -35,7 +46,7 @@ export const STEPS: readonly (readonly [weight: number, name: string, step: Step
   [5, "mark", mark],
   [2, "pin", pin],
   [2, "delete a mark", deleteMark],
-  [2, "policy", setPolicy],
+  [3, "policy", setPolicy],
   [3, "prune", prune],
   [5, "open the past", openPast],
   [4, "read the past", readPast],
@@ -44,7 +55,8 @@ export const STEPS: readonly (readonly [weight: number, name: string, step: Step
   [6, "wait", wait],
   [3, "adopt a disk", adopt],
   [1, "I/O error", failOperation],
-  [1, "full disk", fillDisk],
+  [2, "full disk", fillDisk],
+  [3, "write past a full history", writePast],
   [1, "bit flip", flipBit],
   [2, "scrub", scrub],
   [2, "scrub of damage", scrubDamage],
@@ -62,128 +74,6 @@ export function pickStep(world: World): { name: string; step: Step } {
   return { name: "wait", step: wait };
 }
 
-/** A connection to the live volume, made when there is none. */
-async function host(world: World, subject: Subject): Promise<OpenConnection | undefined> {
-  const open = world.connections.filter((connection) =>
-    connection.subject === subject && connection.seq === undefined && connection.client.isOpen
-  );
-  const found = open[world.random.below(Math.max(1, open.length))];
-  if (found !== undefined) return found;
-  const made = await world.connect(subject);
-  if (typeof made !== "string") return made;
-  if (!world.faulty) world.violate(`${subject.name}: a host is refused: ${made}`);
-  return undefined;
-}
-
-async function send(
-  world: World,
-  subject: Subject,
-  ...requests: { change: Change | { kind: "read"; offset: number; length: number }; fua?: boolean }[]
-): Promise<void> {
-  const connection = await host(world, subject);
-  for (const { change, fua } of requests) {
-    world.note(
-      `  ${change.kind} ${"offset" in change ? change.offset : ""}+${
-        "data" in change ? change.data.length : "length" in change ? change.length : ""
-      }${fua ? " FUA" : ""}`,
-    );
-  }
-  connection?.client.request(...requests);
-}
-
-/** Often the same few places, so that versions pile up. */
-function placeOf(world: World, subject: Subject, granularity: number): number {
-  const { random } = world;
-  const within = random.oneIn(3) ? subject.sizeBytes : Math.min(subject.sizeBytes, 64 * 4096);
-  const from = within < subject.sizeBytes && random.oneIn(4) ? subject.sizeBytes - within : 0;
-  return Math.floor((from + random.below(within)) / granularity) * granularity;
-}
-
-/** Every other write can be compressed, so that most segments can. */
-function dataOf(random: SeededRandom, length: number): Uint8Array {
-  return random.oneIn(2) ? noiseAt(random.bits(), length) : textAt(random.bits(), length);
-}
-
-function writeOf(world: World, subject: Subject, options: { granularity: number; maxBytes: number }): Change {
-  const { random } = world;
-  const { granularity, maxBytes } = options;
-  const offset = placeOf(world, subject, granularity);
-  const wanted = Math.ceil((1 + random.below(maxBytes)) / granularity) * granularity;
-  const length = Math.max(1, Math.min(wanted, subject.sizeBytes - offset));
-  return { kind: "write", offset, data: dataOf(random, length) };
-}
-
-async function writes(world: World, subject: Subject): Promise<void> {
-  const requests = Array.from({ length: 1 + world.random.below(6) }, () => ({
-    change: writeOf(world, subject, { granularity: 4096, maxBytes: world.random.oneIn(5) ? 65536 : 12288 }),
-  }));
-  await send(world, subject, ...requests);
-}
-
-async function unalignedWrites(world: World, subject: Subject): Promise<void> {
-  const requests = Array.from({ length: 1 + world.random.below(3) }, () => ({
-    change: writeOf(world, subject, { granularity: 1, maxBytes: world.random.pick([1, 600, 9000]) }),
-  }));
-  await send(world, subject, ...requests);
-}
-
-async function largeWrite(world: World, subject: Subject): Promise<void> {
-  const maxBytes = world.random.oneIn(4) ? 3 << 20 : 400_000;
-  const granularity = world.random.oneIn(3) ? 512 : 4096;
-  await send(world, subject, { change: writeOf(world, subject, { granularity, maxBytes }) });
-}
-
-async function makeHole(world: World, subject: Subject): Promise<void> {
-  const { random } = world;
-  const offset = placeOf(world, subject, random.pick([1, 512, 4096]));
-  const length = 1 + random.below(Math.min(subject.sizeBytes - offset, random.pick([512, 20_000, 300_000])));
-  await send(world, subject, {
-    change: { kind: random.pick(["trim", "zero"]), offset, length },
-    fua: random.oneIn(6),
-  });
-}
-
-async function makeWideHole(world: World, subject: Subject): Promise<void> {
-  const { random } = world;
-  const { sizeBytes } = subject;
-  const whole = random.oneIn(2) || sizeBytes <= REGION_BYTES;
-  const offset = whole ? 0 : random.below(sizeBytes - REGION_BYTES);
-  const length = whole
-    ? sizeBytes
-    : Math.min(sizeBytes - offset, REGION_BYTES + random.below(2 * REGION_BYTES));
-  await send(world, subject, { change: { kind: random.pick(["trim", "zero"]), offset, length } });
-}
-
-async function flush(world: World, subject: Subject): Promise<void> {
-  await send(world, subject, { change: { kind: "flush" } });
-}
-
-async function forcedWrite(world: World, subject: Subject): Promise<void> {
-  await send(world, subject, {
-    change: writeOf(world, subject, { granularity: 512, maxBytes: 8192 }),
-    fua: true,
-  });
-}
-
-async function read(world: World, subject: Subject): Promise<void> {
-  const offset = placeOf(world, subject, world.random.pick([1, 4096]));
-  const length = 1 + world.random.below(Math.min(subject.sizeBytes - offset, 200_000));
-  await send(world, subject, { change: { kind: "read", offset, length } });
-}
-
-async function connect(world: World, subject: Subject): Promise<void> {
-  if (world.connections.length >= CONNECTIONS_MAX) return dropConnection(world);
-  const made = await world.connect(subject);
-  if (typeof made === "string" && !world.faulty) world.violate(`${subject.name}: a host is refused: ${made}`);
-}
-
-function dropConnection(world: World): void {
-  const index = world.random.below(Math.max(1, world.connections.length));
-  const [connection] = world.connections.splice(index, 1);
-  if (world.random.oneIn(2)) connection?.client.disconnect();
-  else connection?.client.drop();
-}
-
 /** Notes the outcome of something that people order; a refusal without cause is a violation. */
 function attend(world: World, tried: string, work: Promise<unknown>, onDone: () => void): void {
   const { life } = world;
@@ -198,6 +88,9 @@ function attend(world: World, tried: string, work: Promise<unknown>, onDone: () 
 async function mark(world: World, subject: Subject): Promise<void> {
   if (subject.marks.size >= MARKS_MAX) return await deleteMark(world, subject);
   const live = await world.live(subject);
+  attendGaps(world, subject);
+  if (subject.isInGap) return;
+  noteOwnCommands(world, subject, live.lastSeq);
   const name = `m${world.random.below(1000)}`;
   if (subject.marks.has(name)) return;
   const pinned = world.random.oneIn(3);
@@ -257,6 +150,9 @@ const POLICIES: readonly [RetentionPolicy, ...RetentionPolicy[]] = [
   { continuous: "10s", tiers: [{ every: "2s", for: "1m" }] },
   { continuous: "1m", tiers: [{ every: "10s", for: "10m" }, { every: "1m", for: "2h" }] },
   { continuous: "5m", tiers: [{ every: "1h", for: "1d" }] },
+  { continuous: "24h", tiers: [], onFull: "passthrough" },
+  { continuous: "10s", tiers: [{ every: "2s", for: "1m" }], onFull: "passthrough" },
+  { continuous: "7d", tiers: [{ every: "1h", for: "30d" }], onFull: "passthrough" },
 ];
 
 function setPolicy(world: World, subject: Subject): void {
@@ -324,8 +220,10 @@ async function openPast(world: World, subject: Subject): Promise<void> {
     if (world.isCopying(subject)) {
       world.violate(`${subject.name}: the past is open, but it is not copied yet`);
     }
+    if (subject.isGap(seq)) world.violate(`${subject.name}: sequence ${seq} lies in a gap, and it is open`);
     return;
   }
+  attendGaps(world, subject);
   if (wasCopying) return;
   if (subject.retains(seq) && subject.prune === undefined && !world.faulty) {
     world.violate(`${subject.name}: sequence ${seq} is kept, but it is refused: ${opened}`);
@@ -393,6 +291,33 @@ function fillDisk(world: World): void {
     world.faulty = true;
     for (const subject of world.subjects) subject.mayThin = true;
     disk.capacityBytes = disk.usedBytes() + random.below(random.pick([8192, 1 << 20, 12 << 20]));
+  }
+}
+
+/** Hosts may write past the history, and have to: there is no space, until some later step gives it back. */
+async function writePast(world: World, subject: Subject): Promise<void> {
+  const { appliance, disk, random } = world;
+  if (subject.policies.length > 1 || world.isCopying(subject)) return;
+  const policy = appliance.getRetention(subject.name);
+  if (policy.onFull !== "passthrough") {
+    const changed: RetentionPolicy = { ...policy, onFull: "passthrough" };
+    subject.policies.push(JSON.stringify(changed));
+    await world.until("set the policy", appliance.setRetention(subject.name, changed, CALLER));
+    subject.policies = [JSON.stringify(changed)];
+  }
+  world.faulty = true;
+  for (const other of world.subjects) other.mayThin = true;
+  disk.capacityBytes = disk.usedBytes() + random.below(random.pick([4096, 1 << 20]));
+  for (let tries = 0; tries < 30 && !subject.isInGap; tries++) {
+    await (random.oneIn(3) ? largeWrite : writes)(world, subject);
+    for (let turns = random.below(10); turns > 0; turns--) await world.turn();
+    attendGaps(world, subject);
+  }
+  // A sync that fails now leaves in doubt what nothing but the primary has.
+  if (random.oneIn(3)) disk.fail({ kind: "sync", matches: (place) => place.endsWith(".img") });
+  for (let count = random.below(4); count > 0; count--) {
+    await flush(world, subject);
+    for (let turns = random.below(10); turns > 0; turns--) await world.turn();
   }
 }
 

@@ -23,6 +23,15 @@ export interface StartedPrune {
   latestUs: number;
 }
 
+/** A gap in the history: the sequences between its ends do not exist as moments. */
+export interface SubjectGap {
+  readonly fromSeq: number;
+  /** Absent while it is open. */
+  readonly toSeq: number | undefined;
+  /** Whether its end is durable for certain; on failing storage the engine may tell of it before. */
+  readonly isEndDurable: boolean;
+}
+
 /** One volume: its model, and what hosts and people were told. */
 export class Subject {
   readonly name: string;
@@ -35,6 +44,17 @@ export class Subject {
   durableSeq = 0;
   /** Newest sequence acknowledged at all: it survives the death of the process. */
   answeredSeq = 0;
+  /** As `durableSeq` and `answeredSeq`, in the order of the model: for changes that went past the journal. */
+  durableOrder = 0;
+  answeredOrder = 0;
+  /** The model's order before the oldest change that waits for a gap to be opened. */
+  heldFrom: number | undefined;
+  /** The model's order before the oldest change of which nobody could tell whether it has happened. */
+  doubtFrom: number | undefined;
+  /** Gaps as the engine has last told of them, oldest first. */
+  gaps: readonly SubjectGap[] = [];
+  /** Gaps seen so far. */
+  gapsSeen = 0;
   /** A command that was refused for a failure of the storage: it may be in the journal all the same. */
   uncertain: Change | undefined;
   /** For each name every state that the mark may be in. */
@@ -66,6 +86,11 @@ export class Subject {
     this.id = "";
     this.durableSeq = 0;
     this.answeredSeq = 0;
+    this.durableOrder = 0;
+    this.answeredOrder = 0;
+    this.heldFrom = undefined;
+    this.doubtFrom = undefined;
+    this.gaps = [];
     this.uncertain = undefined;
     this.marks.clear();
     this.policies = [];
@@ -74,15 +99,28 @@ export class Subject {
     this.mayThin = false;
   }
 
+  /** Whether a gap is open. */
+  get isInGap(): boolean {
+    return this.gaps.some((gap) => gap.toSeq === undefined);
+  }
+
+  /** Whether a sequence lies within a gap, its ends left out. */
+  isGap(seq: number): boolean {
+    return this.gaps.some(({ fromSeq, toSeq = Infinity }) => fromSeq < seq && seq < toSeq);
+  }
+
   /** Whether a moment exists. */
   retains(seq: number): boolean {
+    if (this.isGap(seq)) return false;
     return seq >= this.retained.horizon ? seq <= this.model.lastSeq : this.retained.kept.has(seq);
   }
 
   /** Every moment there is, ascending. */
   retainedSeqs(): number[] {
     const seqs = [...this.retained.kept].sort((a, b) => a - b);
-    for (let seq = this.retained.horizon; seq <= this.model.lastSeq; seq++) seqs.push(seq);
+    for (let seq = this.retained.horizon; seq <= this.model.lastSeq; seq++) {
+      if (!this.isGap(seq)) seqs.push(seq);
+    }
     return seqs;
   }
 

@@ -17,6 +17,8 @@ import { LifeEnded, Violation } from "./violation.ts";
 
 /** The data folder on the simulated disk. */
 export const DATA_PATH = "/data";
+/** A directory at the top that never gets full. */
+export const OTHER_FILE_SYSTEM = "disks";
 /** Who orders what the simulation orders. */
 export const CALLER: Caller = { name: "simulation" };
 
@@ -74,6 +76,7 @@ export class World implements Disposable {
     this.disk = new SimulatedDisk({
       random: this.random.fork(),
       scheduler: this.time,
+      otherFileSystem: OTHER_FILE_SYSTEM,
       ...(truth === undefined ? {} : { truth }),
     });
     const opened = new Set<string>();
@@ -178,7 +181,6 @@ export class World implements Disposable {
   }
 
   #observe(exports: ExportProvider): ExportProvider {
-    const { life } = this;
     return {
       list: () => exports.list(),
       open: async (name, client) => {
@@ -193,7 +195,7 @@ export class World implements Disposable {
           device: new ObservedDevice(opened.device, {
             client: connection.client,
             subject,
-            onViolation: (text) => this.noteViolation(text, life),
+            world: this,
           }),
           close: () => opened.close(),
         };
@@ -263,13 +265,16 @@ export class World implements Disposable {
       if (found !== undefined) complain(`a read at ${seq ?? "now"} is wrong: ${found}`);
       return;
     }
-    if (request.seq === undefined) {
+    if (request.order === undefined) {
       complain(`${change.kind} was acknowledged and never executed`);
       return;
     }
-    subject.answeredSeq = Math.max(subject.answeredSeq, request.seq);
+    const { seq: givenSeq = 0, order } = request;
+    subject.answeredSeq = Math.max(subject.answeredSeq, givenSeq);
+    subject.answeredOrder = Math.max(subject.answeredOrder, order);
     if (request.fua || change.kind === "flush") {
-      subject.durableSeq = Math.max(subject.durableSeq, request.seq);
+      subject.durableSeq = Math.max(subject.durableSeq, givenSeq);
+      subject.durableOrder = Math.max(subject.durableOrder, order);
     }
   }
 
@@ -284,7 +289,11 @@ export class World implements Disposable {
 
   /** The process is gone, one way or the other; brings power back when it was cut. */
   async endLife(): Promise<void> {
-    for (const { prune } of this.subjects) {
+    for (const subject of this.subjects) {
+      const { prune } = subject;
+      subject.heldFrom = undefined;
+      // What the storage has refused to keep may be gone with the process that knew of it.
+      if (subject.state === "there" && this.#isPrimaryInDoubt(subject)) subject.answeredOrder = 0;
       if (prune !== undefined) prune.latestUs = Math.max(prune.latestUs, this.time.nowUs());
     }
     if (this.disk.powered) this.disk.killProcess();
@@ -292,6 +301,10 @@ export class World implements Disposable {
     await settle();
     this.time.clear();
     this.disk.restorePower();
+  }
+
+  #isPrimaryInDoubt(subject: Subject): boolean {
+    return this.disk.isInDoubt(subject.adoptedPath ?? `${DATA_PATH}/volumes/${subject.id}/primary.img`);
   }
 
   #forget(): void {

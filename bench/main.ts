@@ -5,14 +5,22 @@
  *
  * @module
  */
+import { ensurePackages } from "../tools/packages.ts";
 import { benchNbd } from "./nbd.ts";
 import { benchScale } from "./scale.ts";
 import { benchStore } from "./store.ts";
 
-const BENCHES: Record<string, (folder: string, args: readonly string[]) => Promise<string>> = {
-  nbd: benchNbd,
-  scale: benchScale,
-  store: benchStore,
+interface Bench {
+  /** Runs it in a scratch folder and returns its table. */
+  readonly run: (folder: string, args: readonly string[]) => Promise<string>;
+  /** Debian packages of the programs that it talks to. */
+  readonly packages: readonly string[];
+}
+
+const BENCHES: Record<string, Bench> = {
+  nbd: { run: benchNbd, packages: ["fio", "nbdkit"] },
+  scale: { run: benchScale, packages: ["fio", "fuse3"] },
+  store: { run: benchStore, packages: ["restic", "libnbd-bin", "nbdfuse", "fuse3", "e2fsprogs"] },
 };
 
 const [asked, ...args] = Deno.args;
@@ -22,9 +30,10 @@ for (const name of asked === undefined ? Object.keys(BENCHES) : [asked]) {
     console.error(`bench: there is no ${name}; there are ${Object.keys(BENCHES).join(", ")}`);
     Deno.exit(2);
   }
+  if (!await ensurePackages(bench.packages)) Deno.exit(1);
   const folder = await Deno.makeTempDir({ prefix: "varve-bench-" });
   try {
-    console.log(await bench(folder, args));
+    console.log(await bench.run(folder, args));
   } finally {
     await Deno.remove(folder, { recursive: true });
   }

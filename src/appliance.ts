@@ -50,16 +50,16 @@ import { Jobs } from "./jobs.ts";
 import { Marks } from "./marks.ts";
 import type { ExportProvider } from "./nbd/mod.ts";
 import { Scrubs, type ScrubSchedule } from "./scrubs.ts";
-import { Pressure } from "./pressure.ts";
+import { type HandsFor, Pressure } from "./pressure.ts";
+import { WorkerHands } from "./prune_hands.ts";
 import { tellSpace } from "./space_events.ts";
 import type { PastPlace } from "./timeline/past.ts";
 import { checkTarget, realPlace, refuseMountedTree } from "./timeline/recover.ts";
 import { checkPolicy } from "./timeline/retention.ts";
-import type { Rewrite } from "./volume/compaction.ts";
 import { planPrune, prune } from "./volume/prune.ts";
 import { SEGMENT_BYTES } from "./volume/volume.ts";
 import { Volumes } from "./volumes.ts";
-import { runRecovery, runRewrite } from "./workers.ts";
+import { runRecovery } from "./workers.ts";
 
 /** Version of Varve. */
 export const VERSION = "0.1.0";
@@ -156,8 +156,8 @@ class LocalAppliance implements Appliance {
   readonly #space: SpaceKeeper;
   readonly #events: Events;
   readonly #pressure: Pressure;
-  /** Who writes the new segments of a prune; `undefined` where no Worker can reach the storage. */
-  readonly #rewrite: Rewrite | undefined;
+  /** Who does the work of prunes. */
+  readonly #handsFor: HandsFor;
   /** Places that recoveries are writing to. */
   readonly #targets = new Set<string>();
   readonly #lock: DiskLock;
@@ -243,16 +243,17 @@ class LocalAppliance implements Appliance {
       volumes: () => this.#volumes.live(),
       settings: options.compression ?? {},
     });
-    this.#rewrite = options.disk === undefined ? runRewrite : undefined;
+    this.#handsFor = options.disk === undefined
+      ? (volume, signal) => new WorkerHands(volume, signal)
+      : (volume, signal) => volume.pruneWork({ signal });
     this.#pressure = new Pressure({
       volumes: this.#volumes,
       catalog: this.#catalog,
-      disk,
       clock: this.#clock,
       scheduler: this.#scheduler,
       space: this.#space,
       events: this.#events,
-      rewrite: this.#rewrite,
+      handsFor: this.#handsFor,
     });
   }
 
@@ -366,14 +367,21 @@ class LocalAppliance implements Appliance {
     const entry = this.#volumes.entry(name);
     const volume = this.#volumes.open(name);
     await volume.settleSegments();
-    const plan = await planPrune(volume, {
-      marks: this.#catalog.marks(entry.row.id),
-      policy: policy ?? this.getRetention(name),
-      nowUs: this.#clock.nowUs(),
-      onProgress: () => {},
-      signal: new AbortController().signal,
-    });
-    return plan.result;
+    const { signal } = new AbortController();
+    const hands = this.#handsFor(volume, signal);
+    try {
+      const plan = await planPrune(volume, {
+        marks: this.#catalog.marks(entry.row.id),
+        policy: policy ?? this.getRetention(name),
+        nowUs: this.#clock.nowUs(),
+        onProgress: () => {},
+        signal,
+        hands,
+      });
+      return plan.result;
+    } finally {
+      hands.close();
+    }
   }
 
   startPrune(name: string, caller: Caller): JobInfo {
@@ -396,18 +404,24 @@ class LocalAppliance implements Appliance {
       ({ signal, progress }) =>
         this.#pressure.exclusively(name, async () => {
           await volume.settleSegments();
-          const plan = await planPrune(volume, {
-            marks: this.#catalog.marks(entry.row.id),
-            policy,
-            nowUs: this.#clock.nowUs(),
-            onProgress: progress,
-            signal,
-          });
-          await prune(volume, this.#disk, plan, { signal, rewrite: this.#rewrite, onProgress: progress });
-          this.#catalog.transaction(() => {
-            for (const mark of plan.marksLost) this.#catalog.removeMark(entry.row.id, mark);
-          });
-          return { ...plan.result };
+          const hands = this.#handsFor(volume, signal);
+          try {
+            const plan = await planPrune(volume, {
+              marks: this.#catalog.marks(entry.row.id),
+              policy,
+              nowUs: this.#clock.nowUs(),
+              onProgress: progress,
+              signal,
+              hands,
+            });
+            await prune(volume, plan, { signal, hands, onProgress: progress });
+            this.#catalog.transaction(() => {
+              for (const mark of plan.marksLost) this.#catalog.removeMark(entry.row.id, mark);
+            });
+            return { ...plan.result };
+          } finally {
+            hands.close();
+          }
         }),
     );
   }

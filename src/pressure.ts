@@ -19,12 +19,12 @@ import type { Scheduler } from "./base/turns.ts";
 import { formatSize } from "./base/units.ts";
 import type { Catalog } from "./catalog/catalog.ts";
 import type { PackedMoment } from "./catalog/packing.ts";
-import type { Disk, SpaceKeeper } from "./disk/mod.ts";
+import type { SpaceKeeper } from "./disk/mod.ts";
 import type { RetentionPolicy } from "./engine.ts";
 import type { Events } from "./events.ts";
 import { marksUnder, type PressureStep, pressureSteps } from "./pressure_steps.ts";
-import type { Rewrite } from "./volume/compaction.ts";
 import { planPrune, prune, type PrunePlan } from "./volume/prune.ts";
+import type { PruneHands } from "./volume/prune_work.ts";
 import type { Volume } from "./volume/volume.ts";
 import type { VolumeEntry, Volumes } from "./volumes.ts";
 
@@ -42,8 +42,6 @@ export interface PressureParts {
   readonly volumes: Volumes;
   /** Marks, and policies. */
   readonly catalog: Catalog;
-  /** Storage. */
-  readonly disk: Disk;
   /** Time. */
   readonly clock: Clock;
   /** Turns. */
@@ -52,14 +50,18 @@ export interface PressureParts {
   readonly space: SpaceKeeper;
   /** Told of every step. */
   readonly events: Events;
-  /** Who writes new segments. Default: this thread, in turns. */
-  readonly rewrite: Rewrite | undefined;
+  /** Who does the work of prunes. */
+  readonly handsFor: HandsFor;
 }
+
+/** Finds somebody who does the work of a prune until the signal is aborted, and whom the caller lets go at the end. */
+export type HandsFor = (volume: Volume, signal: AbortSignal) => PruneHands;
 
 /** A volume whose history may be thinned. */
 interface Candidate {
   readonly entry: VolumeEntry;
   readonly volume: Volume;
+  readonly hands: PruneHands;
   readonly steps: readonly PressureStep[];
 }
 
@@ -148,7 +150,19 @@ export class Pressure {
 
   /** Frees what it can of `wantedBytes`; false when that is nothing. */
   async #round(wantedBytes: number, signal: AbortSignal): Promise<boolean> {
-    const candidates = await this.#candidates();
+    const candidates = await this.#candidates(signal);
+    try {
+      return await this.#thin(candidates, wantedBytes, signal);
+    } finally {
+      for (const { hands } of candidates) hands.close();
+    }
+  }
+
+  async #thin(
+    candidates: readonly Candidate[],
+    wantedBytes: number,
+    signal: AbortSignal,
+  ): Promise<boolean> {
     const steps = candidates[0]?.steps.length ?? 0;
     if (steps === 0) return false;
     let planned = await this.#planAll(candidates, steps - 1, signal);
@@ -175,7 +189,7 @@ export class Pressure {
     return freed > 0;
   }
 
-  async #candidates(): Promise<Candidate[]> {
+  async #candidates(signal: AbortSignal): Promise<Candidate[]> {
     const { volumes, clock } = this.#parts;
     const found: { entry: VolumeEntry; volume: Volume; oldestUs: number }[] = [];
     for (const name of volumes.names()) {
@@ -197,6 +211,7 @@ export class Pressure {
     return found.map(({ entry, volume }) => ({
       entry,
       volume,
+      hands: this.#parts.handsFor(volume, signal),
       steps: pressureSteps(JSON.parse(entry.row.policy) as RetentionPolicy, ageMs),
     }));
   }
@@ -212,6 +227,7 @@ export class Pressure {
         nowUs: this.#parts.clock.nowUs(),
         onProgress: () => {},
         signal,
+        hands: candidate.hands,
       });
       planned.push({ candidate, step, plan });
     }
@@ -220,15 +236,15 @@ export class Pressure {
 
   /** Drops the dead segments of a plan, or rewrites what there is room for; returns the bytes that became free. */
   async #carryOut({ candidate, step, plan }: Planned, signal: AbortSignal): Promise<number> {
-    const { disk, space, catalog, rewrite } = this.#parts;
-    const { volume, entry } = candidate;
+    const { space, catalog } = this.#parts;
+    const { volume, entry, hands } = candidate;
     const dead = choose(plan, "dead", space.workingBytes);
     const { segments, freed } = dead.segments.length > 0
       ? dead
       : choose(plan, "mostly dead", space.workingBytes);
     if (segments.length === 0) return 0;
     const from = firstLost(volume, plan);
-    await prune(volume, disk, { ...plan, segments }, { signal, rewrite, onProgress: () => {} });
+    await prune(volume, { ...plan, segments }, { signal, hands, onProgress: () => {} });
     catalog.transaction(() => {
       for (const mark of plan.marksLost) catalog.removeMark(entry.row.id, mark);
     });

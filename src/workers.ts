@@ -1,5 +1,5 @@
 /**
- * The main thread's side of the Workers that read the past, and of those that write it anew.
+ * The main thread's side of the Workers that read the past.
  *
  * @module
  */
@@ -7,10 +7,7 @@ import { VarveError } from "./base/errors.ts";
 import type { BrowseAnswer, BrowseRequest } from "./browse_worker.ts";
 import type { RecoveryMessage, RecoveryOrder } from "./recovery_worker.ts";
 import type { ScrubMessage } from "./scrub_worker.ts";
-import type { RewriteMessage, RewriteRequest } from "./rewrite_worker.ts";
 import type { CopyOutcome } from "./timeline/recover.ts";
-import type { Rewrite } from "./volume/compaction.ts";
-import type { RewriteOutcome } from "./volume/rewrite.ts";
 import type { ScrubOrder, ScrubOutcome } from "./volume/scrub.ts";
 
 interface Waiting {
@@ -114,32 +111,3 @@ export function runScrub(
     worker.postMessage(order);
   }).finally(() => worker.terminate());
 }
-
-/**
- * Rewrites segments in a Worker of its own. After an abort of `signal` it waits until the Worker has cleared away what it
- * has made.
- */
-export const runRewrite: Rewrite = (order, { signal, onProgress }) => {
-  const worker = new Worker(new URL("./rewrite_worker.ts", import.meta.url), {
-    type: "module",
-    name: "rewrite",
-  });
-  const stop = () => worker.postMessage({ kind: "stop" } satisfies RewriteRequest);
-  return new Promise<RewriteOutcome>((resolve, reject) => {
-    if (signal.aborted) return reject(new VarveError("cancelled", "rewrite segments: it was stopped"));
-    signal.addEventListener("abort", stop);
-    worker.onmessage = ({ data }: MessageEvent<RewriteMessage>) => {
-      if (data.kind === "progress") onProgress(data.bytes);
-      else if (data.kind === "done") resolve(data.outcome);
-      else reject(VarveError.fromMessage(data.error));
-    };
-    worker.onerror = (event) => {
-      event.preventDefault();
-      reject(new VarveError("io", `rewrite segments: the worker ended: ${event.message}`));
-    };
-    worker.postMessage({ kind: "rewrite", order } satisfies RewriteRequest, [order.living.buffer]);
-  }).finally(() => {
-    signal.removeEventListener("abort", stop);
-    worker.terminate();
-  });
-};

@@ -236,7 +236,7 @@ Deno.test("what is left of an adopted disk after a prune is exact", async () => 
   const order = { marks: test.marks, policy: { continuous: "1h", tiers: [] }, nowUs: test.clock.us };
   const plan = await planPrune(test.volume, { ...order, ...progress });
   assert(plan.segments.length > 0 && plan.result.momentsLost > 30);
-  await prune(test.volume, test.disk, plan, progress);
+  await prune(test.volume, plan, progress);
   for (const reopen of [false, true]) {
     if (reopen) {
       await test.cutPower();

@@ -9,39 +9,25 @@
  */
 import path from "node:path";
 import { VarveError } from "../base/errors.ts";
-import type { Disk } from "../disk/mod.ts";
 import { VOLUME_FILES } from "../timeline/past.ts";
-import type { MapExtent } from "../catalog/recovery_map.ts";
-import type { NumberRows } from "./number_rows.ts";
-import { Relocations } from "./relocations.ts";
 import type { MadeSegment } from "./compacted_segment.ts";
-import { type RewriteMeans, type RewriteOrder, type RewriteOutcome, rewriteSegments } from "./rewrite.ts";
+import type { PruneHands } from "./prune_work.ts";
 import { SEGMENT_BYTES, type Volume } from "./volume.ts";
-
-/** Carries an order out, on this thread or another; the buffer of the order's living runs is given away. */
-export type Rewrite = (
-  order: RewriteOrder,
-  means: Omit<RewriteMeans, "scheduler">,
-) => Promise<RewriteOutcome>;
 
 /** What to compact. */
 export interface CompactionOrder {
   /** Segments that will be deleted. */
   readonly segments: readonly number[];
-  /** Runs to carry over; blocks count from the volume's start. */
-  readonly living: NumberRows<MapExtent>;
-  /** Who rewrites. Default: this thread, in turns. */
-  readonly rewrite?: Rewrite | undefined;
+  /** Runs to carry over, as rows of `EXTENT_ROW`; blocks count from the volume's start. */
+  readonly living: Float64Array<ArrayBuffer>;
   /** Told of bytes that have been carried over since the last call. */
   readonly onProgress: (bytes: number) => void;
-  /** Stops it when aborted. */
-  readonly signal: AbortSignal;
 }
 
 /** What came of a compaction. */
 export interface CompactionOutcome {
-  /** Where runs have gone. */
-  readonly relocations: Relocations;
+  /** Where runs have gone, as `RewriteOutcome.moved`. */
+  readonly moved: Float64Array<ArrayBuffer>;
   /** Segments of which a part cannot be proved right: nothing of them was carried over. */
   readonly damaged: ReadonlySet<number>;
   /** Numbers of the new segments. */
@@ -51,34 +37,24 @@ export interface CompactionOutcome {
 /** Carries the living records over, in the order of their sequences. */
 export async function compactSegments(
   volume: Volume,
-  disk: Disk,
-  order: CompactionOrder,
+  hands: PruneHands,
+  { segments, living, onProgress }: CompactionOrder,
 ): Promise<CompactionOutcome> {
   const { journal } = volume;
   if (journal === undefined) throw new VarveError("conflict", "compact segments: the volume has failed");
-  const { signal, onProgress } = order;
-  const rewrite = order.rewrite ??
-    ((told, means) => rewriteSegments(disk, told, { ...means, scheduler: volume.scheduler }));
-  const { made, damaged, moved } = await rewrite({
+  const { made, damaged, moved } = await hands.rewrite({
     directory: path.join(volume.directory, VOLUME_FILES.segments),
     volumeId: volume.id,
-    segments: order.segments,
-    living: order.living.toNumbers(),
-    numbers: Array.from(
-      { length: segmentsNeeded(volume, order.segments) },
-      () => journal.takeSegmentNumber(),
-    ),
+    segments,
+    living,
+    numbers: Array.from({ length: segmentsNeeded(volume, segments) }, () => journal.takeSegmentNumber()),
     segmentBytes: SEGMENT_BYTES,
     createdUs: volume.lastTimeUs,
     retained: volume.moments.retained(),
-  }, { signal, onProgress });
+  }, onProgress);
   const stays = new Set(damaged);
-  await listSegments(volume, order.segments.filter((segment) => !stays.has(segment)), made);
-  return {
-    relocations: new Relocations(moved),
-    damaged: stays,
-    made: made.map(({ segment }) => segment),
-  };
+  await listSegments(volume, segments.filter((segment) => !stays.has(segment)), made);
+  return { moved, damaged: stays, made: made.map(({ segment }) => segment) };
 }
 
 /**

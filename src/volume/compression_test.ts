@@ -260,7 +260,7 @@ Deno.test("capture, reads, compression and prunes go on at once, and every kept 
       const plan = await planPrune(test.volume, { marks: [], policy, nowUs: test.clock.us, ...common });
       const [kinds] = await Promise.all([
         compressAll(test),
-        prune(test.volume, test.disk, plan, common),
+        prune(test.volume, plan, common),
         (async () => {
           for (let i = 0; i < 10; i++) {
             const seq = plan.keptSeqs[random.below(plan.keptSeqs.length)] ?? 0;

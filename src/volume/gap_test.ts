@@ -348,7 +348,7 @@ Deno.test("a prune keeps no moment of a gap, and what it keeps on both sides sta
   });
   assert(plan.keptSeqs.includes(gap.toSeq));
   assert(plan.keptSeqs.every((seq) => seq <= gap.fromSeq || seq >= (gap.toSeq ?? 0)));
-  await prune(test.volume, disk, plan, { onProgress: () => {}, signal: new AbortController().signal });
+  await prune(test.volume, plan, { onProgress: () => {}, signal: new AbortController().signal });
   assertBytes(await test.contentAt(gap.toSeq), after, "the gap's end after the prune");
   assertBytes(await test.contentAt(live.lastSeq), model, "newest moment after the prune");
   assert.equal(test.volume.moments.atSeq(gap.fromSeq + 1).found, undefined);

@@ -23,24 +23,15 @@
  *
  * @module
  */
-import path from "node:path";
-import { BLOCK_BYTES } from "../base/block_device.ts";
 import { VarveError } from "../base/errors.ts";
 import { inTurns } from "../base/turns.ts";
 import type { MarkRow } from "../catalog/catalog.ts";
-import { foldLog } from "../catalog/database.ts";
-import type { PackedExtent } from "../catalog/packing.ts";
-import type { MapExtent } from "../catalog/recovery_map.ts";
-import { REGION_BLOCKS } from "../catalog/region_map.ts";
-import type { Disk } from "../disk/mod.ts";
 import type { PruneResult, RetentionPolicy } from "../engine.ts";
-import { CHECKSUM_BYTES, RECORD_HEADER_BYTES, segmentFileName } from "../journal/mod.ts";
-import { VOLUME_FILES } from "../timeline/past.ts";
 import { momentInfo } from "../timeline/resolve.ts";
 import { choosingKept, type RetentionOutcome } from "../timeline/retention.ts";
-import { compactSegments, type Rewrite } from "./compaction.ts";
+import { compactSegments } from "./compaction.ts";
 import type { JournalText } from "./journal_text.ts";
-import { EXTENT_ROW, NumberRows } from "./number_rows.ts";
+import type { PruneHands } from "./prune_work.ts";
 import type { Volume } from "./volume.ts";
 
 /** A segment is rewritten when less than this share of it is alive. */
@@ -78,6 +69,8 @@ export interface PruneOptions {
   readonly onProgress: (doneBytes: number, totalBytes: number) => void;
   /** Stops it when aborted. */
   readonly signal: AbortSignal;
+  /** Who does the work. Default: this thread, in turns. */
+  readonly hands?: PruneHands | undefined;
 }
 
 /**
@@ -98,8 +91,8 @@ export async function planPrune(volume: Volume, options: PruneOptions): Promise<
   );
   if (outcome === undefined) throw new VarveError("conflict", "prune: the volume has no history");
   const keptSeqs = [...outcome.kept.map((moment) => moment.seq), outcome.base.seq];
-  const liveBytes = new Map<number, number>();
-  await inTurns(countLiving(volume, keptSeqs, liveBytes, options.signal), volume.scheduler);
+  const hands = options.hands ?? volume.pruneWork(options);
+  const liveBytes = await hands.countLiving(keptSeqs);
 
   const segments: number[] = [];
   const sizes = new Map<number, { bytes: number; livingBytes: number }>();
@@ -136,35 +129,11 @@ export async function planPrune(volume: Volume, options: PruneOptions): Promise<
   };
 }
 
-function* countLiving(
-  volume: Volume,
-  keptSeqs: readonly number[],
-  liveBytes: Map<number, number>,
-  signal: AbortSignal,
-): Generator<void> {
-  for (const region of volume.map.usedRegions()) {
-    signal.throwIfAborted();
-    yield* volume.map.livingIn(region, keptSeqs, (extent) => {
-      if (extent.segment === 0) return;
-      liveBytes.set(extent.segment, (liveBytes.get(extent.segment) ?? 0) + storedBytes(extent));
-    });
-    yield;
-  }
-}
-
-function storedBytes(extent: PackedExtent): number {
-  return RECORD_HEADER_BYTES + extent.blockCount * (BLOCK_BYTES + CHECKSUM_BYTES);
-}
-
-/**
- * Carries out a plan. An abort leaves everything readable that the plan keeps. `rewrite` says who writes new segments;
- * default: this thread, in turns.
- */
+/** Carries out a plan. An abort leaves everything readable that the plan keeps. */
 export async function prune(
   volume: Volume,
-  disk: Disk,
   plan: PrunePlan,
-  options: Pick<PruneOptions, "signal" | "onProgress"> & { readonly rewrite?: Rewrite | undefined },
+  options: Pick<PruneOptions, "signal" | "onProgress" | "hands">,
 ): Promise<void> {
   const { outcome, keptSeqs } = plan;
   const { map } = volume;
@@ -192,14 +161,13 @@ export async function prune(
   const condemned = isFinishing ? [...new Set([...unfinished, ...plan.segments])] : plan.segments;
   for (const segment of condemned) volume.condemned.add(segment);
   try {
-    const living = await dropDead(volume, keptSeqs, options.signal);
+    const hands = options.hands ?? volume.pruneWork(options);
+    const living = await hands.dropDead(keptSeqs, condemned);
     const totalBytes = [...living.values()].reduce((sum, bytes) => sum + bytes, 0);
     let doneBytes = 0;
     for (const group of groupSegments(condemned, unfinished, living)) {
-      await rewriteGroup(volume, disk, group, {
+      await rewriteGroup(volume, hands, group, {
         baseSeq: outcome.base.seq,
-        signal: options.signal,
-        rewrite: options.rewrite,
         hasLiving: group.some((segment) => living.has(segment)),
         onProgress: (bytes) => options.onProgress(doneBytes += bytes, totalBytes),
       });
@@ -223,25 +191,6 @@ function refuseLosingPinned(volume: Volume, { base, kept }: RetentionOutcome): v
 function unfinishedSegments(volume: Volume): Set<number> {
   const rows = volume.map.statement("SELECT segment FROM segments WHERE retired = 2").all();
   return new Set(rows.map((row) => Number(row["segment"])));
-}
-
-/** Takes dead versions from the map; resolves with the living bytes of each condemned segment that has any. */
-async function dropDead(
-  volume: Volume,
-  keptSeqs: readonly number[],
-  signal: AbortSignal,
-): Promise<Map<number, number>> {
-  const { map, condemned } = volume;
-  const livingBytes = new Map<number, number>();
-  for (const region of map.usedRegions()) {
-    signal.throwIfAborted();
-    const thinning = map.thinRegion(region, keptSeqs, ({ segment, blockCount }) => {
-      if (!condemned.has(segment)) return;
-      livingBytes.set(segment, (livingBytes.get(segment) ?? 0) + blockCount * BLOCK_BYTES);
-    });
-    await volume.exclusively(() => inTurns(thinning, volume.scheduler));
-  }
-  return livingBytes;
 }
 
 /**
@@ -276,90 +225,33 @@ function* groupSegments(
 /** Takes steps 3 to 6 of the module's comment for one group. */
 async function rewriteGroup(
   volume: Volume,
-  disk: Disk,
+  hands: PruneHands,
   group: readonly number[],
-  options: {
+  { baseSeq, hasLiving, onProgress }: {
     baseSeq: number;
-    signal: AbortSignal;
-    rewrite: Rewrite | undefined;
     hasLiving: boolean;
     onProgress: (bytes: number) => void;
   },
 ): Promise<void> {
-  const { living, regions } = options.hasLiving
-    ? await inTurns(collectLiving(volume, new Set(group), options), volume.scheduler)
-    : { living: new NumberRows(EXTENT_ROW), regions: [] };
-  const { relocations, damaged, made } = await compactSegments(volume, disk, {
-    ...options,
+  const { living, regions } = hasLiving
+    ? await hands.collectLiving(group, baseSeq)
+    : { living: new Float64Array(0), regions: [] };
+  const { moved, damaged, made } = await compactSegments(volume, hands, {
     segments: group,
     living,
+    onProgress,
   });
-  const doomed = new Set(group.filter((segment) => !damaged.has(segment)));
-  const move = (extent: PackedExtent): PackedExtent => {
-    const moved = relocations.move(extent);
-    if (moved === extent && doomed.has(extent.segment)) {
-      throw new Error(`sequence ${extent.seq} lives in segment ${extent.segment} and was not carried over`);
-    }
-    return moved;
-  };
-  for (const region of regions) {
-    options.signal.throwIfAborted();
-    await volume.exclusively(() => relocateRegion(volume, region, options.baseSeq, move));
-  }
-  await deleteSegments(volume, disk, { doomed: [...doomed], staying: [...made, ...damaged] }, options.signal);
-}
-
-async function relocateRegion(
-  volume: Volume,
-  region: number,
-  baseSeq: number,
-  move: (extent: PackedExtent) => PackedExtent,
-): Promise<void> {
-  const { map } = volume;
-  map.database.exec("BEGIN IMMEDIATE");
-  try {
-    await inTurns(map.relocateRegion(region, baseSeq, move), volume.scheduler);
-    map.database.exec("COMMIT");
-  } catch (thrown) {
-    if (map.database.isTransaction) map.database.exec("ROLLBACK");
-    throw thrown;
-  }
-}
-
-/** Runs of a group by segment, and the regions that they lie in. Dead versions have left the map already. */
-function* collectLiving(
-  volume: Volume,
-  group: ReadonlySet<number>,
-  { signal, baseSeq }: { signal: AbortSignal; baseSeq: number },
-): Generator<void, { living: NumberRows<MapExtent>; regions: number[] }> {
-  const living = new NumberRows(EXTENT_ROW);
-  const regions: number[] = [];
-  for (const region of volume.map.usedRegions()) {
-    signal.throwIfAborted();
-    let found = false;
-    // A condemned segment holds nothing newer than the base.
-    for (const { versions } of volume.map.versionsOf(region, baseSeq)) {
-      for (const extent of versions) {
-        if (!group.has(extent.segment)) continue;
-        living.push({ ...extent, firstBlock: region * REGION_BLOCKS + extent.firstBlock });
-        found = true;
-      }
-      yield;
-    }
-    if (found) regions.push(region);
-    yield;
-  }
-  return { living, regions };
+  const doomed = group.filter((segment) => !damaged.has(segment));
+  if (regions.length > 0) await hands.relocate({ regions, baseSeq, moved, doomed });
+  await deleteSegments(volume, hands, { doomed, staying: [...made, ...damaged] });
 }
 
 async function deleteSegments(
   volume: Volume,
-  disk: Disk,
-  segments: { readonly doomed: readonly number[]; readonly staying: readonly number[] },
-  signal: AbortSignal,
+  hands: PruneHands,
+  { doomed, staying }: { readonly doomed: readonly number[]; readonly staying: readonly number[] },
 ): Promise<void> {
   const { map } = volume;
-  const { doomed, staying } = segments;
   if (doomed.length > 0) (await volume.live.describe(volume.describeText()))();
   await volume.exclusively(async () => {
     map.transaction(() => {
@@ -367,14 +259,10 @@ async function deleteSegments(
       for (const segment of staying) retire.run(0, segment);
       for (const segment of doomed) retire.run(1, segment);
     });
-    await foldLog(map.database, { scheduler: volume.scheduler, signal });
-    const directory = path.join(volume.directory, VOLUME_FILES.segments);
+    await hands.fold();
     volume.forgetRegions();
-    for (const segment of doomed) {
-      volume.segments.forget(segment);
-      disk.remove(path.join(directory, segmentFileName(segment)));
-    }
-    await disk.syncDirectory(directory);
+    for (const segment of doomed) volume.segments.forget(segment);
+    await hands.remove(doomed);
     map.transaction(() => map.statement("DELETE FROM segments WHERE retired = 1").run());
   });
 }

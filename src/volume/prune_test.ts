@@ -24,7 +24,7 @@ async function runPrune(
   await test.volume.settleSegments();
   const common = { onProgress: () => {}, signal: new AbortController().signal };
   const plan = await planPrune(test.volume, { marks: test.marks, policy, nowUs: test.clock.us, ...common });
-  await prune(test.volume, test.disk, plan, common);
+  await prune(test.volume, plan, common);
   for (const name of plan.marksLost) test.marks.splice(test.marks.findIndex((mark) => mark.name === name), 1);
   return plan;
 }
@@ -200,7 +200,7 @@ Deno.test("prune() that is aborted between its groups leaves every kept moment r
       if (++calls === abortAfter) abort.abort();
     };
     await assert.rejects(
-      prune(test.volume, test.disk, plan, { ...common, onProgress }),
+      prune(test.volume, plan, { ...common, onProgress }),
       `after ${abortAfter} of ${calls}, ${plan.segments}`,
     );
     for (const seq of plan.keptSeqs) {
@@ -277,7 +277,7 @@ Deno.test("prune() refuses to drop a mark that was pinned after it was planned, 
   });
   assert.deepEqual(plan.marksLost, ["late"]);
   (await live.describe(JSON.stringify({ type: "mark-changed", name: "late", pinned: true })))();
-  await assert.rejects(prune(test.volume, test.disk, plan, common), { code: "conflict" });
+  await assert.rejects(prune(test.volume, plan, common), { code: "conflict" });
   assert.equal(test.volume.moments.oldest()?.seq, 0);
   assert.equal((await test.contentAt(seq))[0], 1);
 });

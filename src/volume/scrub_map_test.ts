@@ -138,7 +138,7 @@ Deno.test("what hosts write and a prune takes away meanwhile is no damage", asyn
       ...common,
     });
     assert(plan.segments.length > 0);
-    await prune(test.volume, test.disk, plan, common);
+    await prune(test.volume, plan, common);
     await writing;
     for (const outcome of await Promise.all(scrubs)) {
       assert.deepEqual(outcome.places, [], `seed ${seed}`);
@@ -160,7 +160,7 @@ Deno.test("after a prune, damage that no kept moment sees is harmless", async ()
       nowUs: test.clock.us,
       ...common,
     });
-    await prune(test.volume, test.disk, plan, common);
+    await prune(test.volume, plan, common);
     const lost = new Set(plan.marksLost);
     test.marks.splice(0, Infinity, ...test.marks.filter((mark) => !lost.has(mark.name)));
     const kept = [...plan.keptSeqs];

@@ -25,6 +25,7 @@ import { JournalState } from "./journal_state.ts";
 import { BATCH_RECORDS } from "./indexer.ts";
 import { LiveVolume } from "./live_volume.ts";
 import { Primary } from "./primary.ts";
+import { type PruneHands, PruneWork } from "./prune_work.ts";
 import { type RecoveredJournal, recoverVolume } from "./recovery.ts";
 
 /** Size at which a segment is finished and the next begun, in bytes. */
@@ -426,6 +427,18 @@ export class Volume {
         if (position.seq >= this.map.getState("scan_seq", 0)) live.indexer.savePosition(position);
       });
       return Promise.resolve();
+    });
+  }
+
+  /** Does the work of a prune on this thread, in turns, until `signal` is aborted. */
+  pruneWork({ signal }: { readonly signal: AbortSignal }): PruneHands {
+    return new PruneWork({
+      map: this.map,
+      disk: this.#surroundings.disk,
+      directory: path.join(this.directory, VOLUME_FILES.segments),
+      scheduler: this.scheduler,
+      exclusively: (work) => this.exclusively(work),
+      signal,
     });
   }
 

@@ -52,11 +52,10 @@ import type { ExportProvider } from "./nbd/mod.ts";
 import { Scrubs, type ScrubSchedule } from "./scrubs.ts";
 import { type HandsFor, Pressure } from "./pressure.ts";
 import { WorkerHands } from "./prune_hands.ts";
+import { Prunes } from "./prunes.ts";
 import { tellSpace } from "./space_events.ts";
 import type { PastPlace } from "./timeline/past.ts";
 import { checkTarget, realPlace, refuseMountedTree } from "./timeline/recover.ts";
-import { checkPolicy } from "./timeline/retention.ts";
-import { planPrune, prune } from "./volume/prune.ts";
 import { SEGMENT_BYTES } from "./volume/volume.ts";
 import { Volumes } from "./volumes.ts";
 import { runRecovery } from "./workers.ts";
@@ -156,8 +155,7 @@ class LocalAppliance implements Appliance {
   readonly #space: SpaceKeeper;
   readonly #events: Events;
   readonly #pressure: Pressure;
-  /** Who does the work of prunes. */
-  readonly #handsFor: HandsFor;
+  readonly #prunes: Prunes;
   /** Places that recoveries are writing to. */
   readonly #targets = new Set<string>();
   readonly #lock: DiskLock;
@@ -243,7 +241,7 @@ class LocalAppliance implements Appliance {
       volumes: () => this.#volumes.live(),
       settings: options.compression ?? {},
     });
-    this.#handsFor = options.disk === undefined
+    const handsFor: HandsFor = options.disk === undefined
       ? (volume, signal) => new WorkerHands(volume, signal)
       : (volume, signal) => volume.pruneWork({ signal });
     this.#pressure = new Pressure({
@@ -253,7 +251,18 @@ class LocalAppliance implements Appliance {
       scheduler: this.#scheduler,
       space: this.#space,
       events: this.#events,
-      handsFor: this.#handsFor,
+      handsFor,
+    });
+    this.#prunes = new Prunes({
+      volumes: this.#volumes,
+      marks: this.#marks,
+      catalog: this.#catalog,
+      jobs: this.#jobs,
+      access: this.#access,
+      clock: this.#clock,
+      space: this.#space,
+      pressure: this.#pressure,
+      handsFor,
     });
   }
 
@@ -362,68 +371,12 @@ class LocalAppliance implements Appliance {
     return this.#marks.setPolicy(name, policy, caller);
   }
 
-  async previewRetention(name: string, policy?: RetentionPolicy): Promise<PruneResult> {
-    if (policy !== undefined) checkPolicy(policy);
-    const entry = this.#volumes.entry(name);
-    const volume = this.#volumes.open(name);
-    await volume.settleSegments();
-    const { signal } = new AbortController();
-    const hands = this.#handsFor(volume, signal);
-    try {
-      const plan = await planPrune(volume, {
-        marks: this.#catalog.marks(entry.row.id),
-        policy: policy ?? this.getRetention(name),
-        nowUs: this.#clock.nowUs(),
-        onProgress: () => {},
-        signal,
-        hands,
-      });
-      return plan.result;
-    } finally {
-      hands.close();
-    }
+  previewRetention(name: string, policy?: RetentionPolicy): Promise<PruneResult> {
+    return this.#prunes.preview(name, policy);
   }
 
   startPrune(name: string, caller: Caller): JobInfo {
-    const entry = this.#volumes.entry(name);
-    const volume = this.#volumes.open(name);
-    if (volume.failure !== undefined) throw volume.failure;
-    volume.checkPast(`prune volume ${name}`);
-    if (
-      this.#jobs.list().some((job) => job.kind === "prune" && job.volume === name && job.state === "running")
-    ) {
-      throw new VarveError("conflict", `prune volume ${name}: a prune is under way`);
-    }
-    const policy = this.getRetention(name);
-    // The order itself is written to the catalogue.
-    if (this.#space.state === "full") this.#space.relieve();
-    this.#access.record(caller, "prune", name, { policy });
-    return this.#jobs.start(
-      "prune",
-      name,
-      ({ signal, progress }) =>
-        this.#pressure.exclusively(name, async () => {
-          await volume.settleSegments();
-          const hands = this.#handsFor(volume, signal);
-          try {
-            const plan = await planPrune(volume, {
-              marks: this.#catalog.marks(entry.row.id),
-              policy,
-              nowUs: this.#clock.nowUs(),
-              onProgress: progress,
-              signal,
-              hands,
-            });
-            await prune(volume, plan, { signal, hands, onProgress: progress });
-            this.#catalog.transaction(() => {
-              for (const mark of plan.marksLost) this.#catalog.removeMark(entry.row.id, mark);
-            });
-            return { ...plan.result };
-          } finally {
-            hands.close();
-          }
-        }),
-    );
+    return this.#prunes.start(name, caller);
   }
 
   #reopen(): void {

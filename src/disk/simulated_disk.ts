@@ -127,8 +127,9 @@ export class SimulatedDisk implements Disk, Disposable {
     this.#cutAt = Infinity;
   }
 
-  /** Orders failures. Orders end with the life in which they were given. */
+  /** Orders failures. Orders end with the life in which they were given; without power there is none. */
   fail(order: FaultOrder): void {
+    if (!this.#powered) return;
     this.#faults.push({ order, toPass: order.after ?? 0, toFail: order.times ?? 1 });
   }
 

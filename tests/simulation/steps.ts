@@ -220,6 +220,8 @@ async function openPast(world: World, subject: Subject): Promise<void> {
     if (world.isCopying(subject)) {
       world.violate(`${subject.name}: the past is open, but it is not copied yet`);
     }
+    // It may have ended meanwhile.
+    attendGaps(world, subject);
     if (subject.isGap(seq)) world.violate(`${subject.name}: sequence ${seq} lies in a gap, and it is open`);
     return;
   }

@@ -184,9 +184,15 @@ export class Pressure {
       signal.throwIfAborted();
       if (freed < enoughBytes && each.plan.segments.length > 0) {
         freed += await this.#parts.space.lend(() => this.#carryOut(each, signal));
+        this.#letGo(each.candidate, candidates);
       }
     }
     return freed > 0;
+  }
+
+  /** A Worker takes memory: where there are several volumes, there is one at a time. */
+  #letGo({ hands }: Candidate, candidates: readonly Candidate[]): void {
+    if (candidates.length > 1) hands.close();
   }
 
   async #candidates(signal: AbortSignal): Promise<Candidate[]> {
@@ -230,6 +236,7 @@ export class Pressure {
         hands: candidate.hands,
       });
       planned.push({ candidate, step, plan });
+      this.#letGo(candidate, candidates);
     }
     return planned;
   }

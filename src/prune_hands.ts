@@ -32,6 +32,7 @@ export class WorkerHands implements PruneHands {
   }
 
   #begin(): Worker {
+    if (this.#signal.aborted) throw new VarveError("cancelled", "prune: it was stopped");
     const worker = new Worker(new URL("./prune_worker.ts", import.meta.url), {
       type: "module",
       name: "prune",
@@ -77,7 +78,6 @@ export class WorkerHands implements PruneHands {
   }
 
   async #work<T>(task: PruneTask, onProgress: (bytes: number) => void = () => {}): Promise<T> {
-    if (this.#signal.aborted) throw new VarveError("cancelled", "prune: it was stopped");
     const worker = this.#worker ??= this.#begin();
     try {
       return await new Promise<unknown>((resolve, reject) => {

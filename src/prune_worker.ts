@@ -49,6 +49,7 @@ const scope = self as unknown as {
 };
 
 const abort = new AbortController();
+let directory = "";
 let work: PruneWork | undefined;
 let onGranted: () => void = () => {};
 
@@ -63,7 +64,7 @@ async function exclusively<T>(change: () => Promise<T>): Promise<T> {
   }
 }
 
-function begin(directory: string): PruneWork {
+function begin(): PruneWork {
   const disk = new FileDisk();
   return new PruneWork({
     map: new RecoveryMap(path.join(directory, VOLUME_FILES.map), { disk }),
@@ -103,7 +104,7 @@ function run(hands: PruneHands, task: PruneTask): Promise<unknown> {
 
 async function answer(task: PruneTask): Promise<void> {
   try {
-    if (work === undefined) throw new Error("the Worker has not been told of a volume");
+    work ??= begin();
     scope.postMessage({ kind: "done", outcome: await run(work, task) });
   } catch (thrown) {
     scope.postMessage({ kind: "failed", error: VarveError.from(thrown, "prune").toMessage() });
@@ -113,7 +114,7 @@ async function answer(task: PruneTask): Promise<void> {
 scope.onmessage = ({ data: request }) => {
   switch (request.kind) {
     case "open":
-      work = begin(request.directory);
+      directory = request.directory;
       break;
     case "work":
       void answer(request.task);

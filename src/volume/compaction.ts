@@ -19,7 +19,7 @@ export interface CompactionOrder {
   /** Segments that will be deleted. */
   readonly segments: readonly number[];
   /** Runs to carry over, as rows of `EXTENT_ROW`; blocks count from the volume's start. */
-  readonly living: Float64Array<ArrayBuffer>;
+  readonly living: Float64Array;
   /** Told of bytes that have been carried over since the last call. */
   readonly onProgress: (bytes: number) => void;
 }
@@ -27,7 +27,7 @@ export interface CompactionOrder {
 /** What came of a compaction. */
 export interface CompactionOutcome {
   /** Where runs have gone, as `RewriteOutcome.moved`. */
-  readonly moved: Float64Array<ArrayBuffer>;
+  readonly moved: Float64Array;
   /** Segments of which a part cannot be proved right: nothing of them was carried over. */
   readonly damaged: ReadonlySet<number>;
   /** Numbers of the new segments. */

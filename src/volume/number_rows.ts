@@ -14,9 +14,9 @@ export interface RowForm<T> {
   /** Numbers in a row. */
   readonly width: number;
   /** Puts a value's numbers at a place. */
-  put(value: T, target: Float64Array<ArrayBuffer>, at: number): void;
+  put(value: T, target: Float64Array, at: number): void;
   /** Makes a value of the numbers at a place. */
-  take(source: Float64Array<ArrayBuffer>, at: number): T;
+  take(source: Float64Array, at: number): T;
 }
 
 /** Extents, as the recovery map takes them. */
@@ -54,7 +54,7 @@ export const MOMENT_ROW: RowForm<PackedMoment> = {
 /** A list that grows at its end. */
 export class NumberRows<T> implements Iterable<T> {
   readonly #form: RowForm<T>;
-  #numbers: Float64Array<ArrayBuffer>;
+  #numbers: Float64Array;
   #length = 0;
 
   /** An empty list. */
@@ -64,7 +64,7 @@ export class NumberRows<T> implements Iterable<T> {
   }
 
   /** The list whose numbers are these; the array is taken over. */
-  static of<T>(form: RowForm<T>, numbers: Float64Array<ArrayBuffer>): NumberRows<T> {
+  static of<T>(form: RowForm<T>, numbers: Float64Array): NumberRows<T> {
     const rows = new NumberRows(form);
     if (numbers.length === 0) return rows;
     rows.#numbers = numbers;
@@ -73,7 +73,7 @@ export class NumberRows<T> implements Iterable<T> {
   }
 
   /** The numbers of all rows, in an array of their own. */
-  toNumbers(): Float64Array<ArrayBuffer> {
+  toNumbers(): Float64Array {
     return this.#numbers.slice(0, this.#length * this.#form.width);
   }
 

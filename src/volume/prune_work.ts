@@ -25,7 +25,7 @@ import { type RewriteOrder, type RewriteOutcome, rewriteSegments } from "./rewri
 /** What lives in a group of segments. */
 export interface GroupLiving {
   /** Runs of blocks, counted from the volume's start, as rows of `EXTENT_ROW`. */
-  readonly living: Float64Array<ArrayBuffer>;
+  readonly living: Float64Array;
   /** Regions that they lie in. */
   readonly regions: readonly number[];
 }
@@ -37,7 +37,7 @@ export interface RelocationOrder {
   /** Nothing newer is looked at. */
   readonly baseSeq: number;
   /** Where runs have gone, as `RewriteOutcome.moved`. */
-  readonly moved: Float64Array<ArrayBuffer>;
+  readonly moved: Float64Array;
   /** Segments in which nothing may be left. */
   readonly doomed: readonly number[];
 }
@@ -59,7 +59,7 @@ export interface PruneHands {
   relocate(order: RelocationOrder): Promise<void>;
   /** Makes durable all that the map says. To be called while nobody changes it. */
   fold(): Promise<void>;
-  /** Deletes segments, durably. */
+  /** Deletes segments, durably. Once begun it is ended, also when the prune is stopped: nothing names them any more. */
   remove(segments: readonly number[]): Promise<void>;
   /** Lets go of what it holds. */
   close(): void;

@@ -44,7 +44,7 @@ export class Relocations {
   readonly #runs: NumberRows<MovedRun>;
 
   /** Takes rows of {@linkcode MOVED_RUN_ROW}, ascending by segment, record and block. */
-  constructor(numbers: Float64Array<ArrayBuffer>) {
+  constructor(numbers: Float64Array) {
     this.#runs = NumberRows.of(MOVED_RUN_ROW, numbers);
   }
 

@@ -34,7 +34,7 @@ export interface RewriteOrder {
   /** Segments whose living records are carried over. */
   readonly segments: readonly number[];
   /** Runs to carry over, as rows of `EXTENT_ROW`. */
-  readonly living: Float64Array<ArrayBuffer>;
+  readonly living: Float64Array;
   /** Numbers for new segments; there are enough of them. */
   readonly numbers: readonly number[];
   /** Size at which a new segment is finished, in bytes. */
@@ -52,7 +52,7 @@ export interface RewriteOutcome {
   /** Segments of which a part cannot be proved right: nothing of them was carried over. */
   readonly damaged: readonly number[];
   /** Where runs have gone, as rows of `MOVED_RUN_ROW`, ascending by segment, record and block. */
-  readonly moved: Float64Array<ArrayBuffer>;
+  readonly moved: Float64Array;
 }
 
 /** Means of {@linkcode rewriteSegments}. */
@@ -128,7 +128,7 @@ class Rewriting {
   }
 
   /** Where runs have gone, ascending. */
-  moved(): Float64Array<ArrayBuffer> {
+  moved(): Float64Array {
     this.#moved.sort((a, b) =>
       a.segment - b.segment || a.recordOffset - b.recordOffset || a.payloadBlock - b.payloadBlock
     );

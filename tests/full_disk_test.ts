@@ -115,6 +115,41 @@ Deno.test(
 );
 
 Deno.test(
+  "full disk: of two volumes that hosts overwrite again and again both are thinned, and pinned marks stay exact",
+  withAppliance(async (appliance) => {
+    const names = ["one", "two"];
+    const hosts = names.map((_, index) => new Host(4 * MIB, 41 + index));
+    await using disks = new AsyncDisposableStack();
+    const opened: NbdDisk[] = [];
+    for (const [index, name] of names.entries()) {
+      await appliance.createVolume(name, 4 * MIB);
+      const disk = disks.use(await appliance.disk(name));
+      opened.push(disk);
+      for (let at = 0; at < 4 * MIB; at += CHUNK_BYTES) assert(await hosts[index]?.write(disk, at));
+      await disk.flush();
+      await appliance.mark(name, "early", { pinned: true });
+    }
+    const early = hosts.map((host) => host.content.slice());
+    for (let round = 0; round < 800; round++) {
+      const [host, disk] = [hosts[round % 2], opened[round % 2]];
+      assert(host !== undefined && disk !== undefined);
+      const place = host.place();
+      if (!await host.write(disk, place)) {
+        await until("writes are taken again", () => host.write(disk, place));
+      }
+      if (round % 50 < 2) await disk.flush();
+    }
+    const thinned = (await events(appliance)).filter((event) => event.kind === "history.thinned");
+    assert.deepEqual([...new Set(thinned.map((event) => event.volume))].sort(), names);
+    for (const [index, name] of names.entries()) {
+      await opened[index]?.assertContent(hosts[index]?.content ?? new Uint8Array(0), `the live disk ${name}`);
+      await using past = await appliance.disk(`${name}@mark:early`);
+      await past.assertContent(early[index] ?? new Uint8Array(0), `mark:early of ${name}`);
+    }
+  }, { dataBytes: 128 * MIB }),
+);
+
+Deno.test(
   "full disk: at the wall reads and flushes work, a kill loses nothing, and writes resume when space returns",
   withAppliance(async (appliance) => {
     const host = new Host(64 * MIB, 32);

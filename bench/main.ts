@@ -20,7 +20,7 @@ interface Bench {
 const BENCHES: Record<string, Bench> = {
   nbd: { run: benchNbd, packages: ["fio", "nbdkit"] },
   scale: { run: benchScale, packages: ["fio", "fuse3"] },
-  store: { run: benchStore, packages: ["restic", "libnbd-bin", "nbdfuse", "fuse3", "e2fsprogs"] },
+  store: { run: benchStore, packages: ["restic", "libnbd-bin", "fuse3", "e2fsprogs"] },
 };
 
 const [asked, ...args] = Deno.args;

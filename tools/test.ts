@@ -14,7 +14,6 @@ import { formatTestTotals, parseTestTotals, type TestTotals } from "./test_total
 const PACKAGES = [
   "qemu-utils",
   "libnbd-bin",
-  "nbdfuse",
   "nbdkit",
   "python3-libnbd",
   "fio",

@@ -23,6 +23,7 @@ import type { SpaceKeeper } from "./disk/mod.ts";
 import type { RetentionPolicy } from "./engine.ts";
 import type { Events } from "./events.ts";
 import { marksUnder, type PressureStep, pressureSteps } from "./pressure_steps.ts";
+import type { HandsFor } from "./prune_hands.ts";
 import { planPrune, prune, type PrunePlan } from "./volume/prune.ts";
 import type { PruneHands } from "./volume/prune_work.ts";
 import type { Volume } from "./volume/volume.ts";
@@ -53,9 +54,6 @@ export interface PressureParts {
   /** Who does the work of prunes. */
   readonly handsFor: HandsFor;
 }
-
-/** Finds somebody who does the work of a prune until the signal is aborted, and whom the caller lets go at the end. */
-export type HandsFor = (volume: Volume, signal: AbortSignal) => PruneHands;
 
 /** A volume whose history may be thinned. */
 interface Candidate {
@@ -252,9 +250,7 @@ export class Pressure {
     if (segments.length === 0) return 0;
     const from = firstLost(volume, plan);
     await prune(volume, { ...plan, segments }, { signal, hands, onProgress: () => {} });
-    catalog.transaction(() => {
-      for (const mark of plan.marksLost) catalog.removeMark(entry.row.id, mark);
-    });
+    catalog.removeMarks(entry.row.id, plan.marksLost);
     this.#tell(entry.row.name, { from, step, plan, freed });
     return freed;
   }

@@ -9,6 +9,9 @@ import type { GroupLiving, PruneHands, RelocationOrder } from "./volume/prune_wo
 import type { RewriteOrder, RewriteOutcome } from "./volume/rewrite.ts";
 import type { Volume } from "./volume/volume.ts";
 
+/** Finds somebody who does the work of a prune until the signal is aborted, and whom the caller lets go at the end. */
+export type HandsFor = (volume: Volume, signal: AbortSignal) => PruneHands;
+
 interface Waiting {
   resolve(outcome: unknown): void;
   reject(error: VarveError): void;

@@ -11,10 +11,12 @@ import type { SpaceKeeper } from "./disk/mod.ts";
 import type { Caller, JobInfo, PruneResult, RetentionPolicy } from "./engine.ts";
 import type { JobContext, Jobs } from "./jobs.ts";
 import type { Marks } from "./marks.ts";
-import type { HandsFor, Pressure } from "./pressure.ts";
+import type { Pressure } from "./pressure.ts";
+import type { HandsFor } from "./prune_hands.ts";
 import { checkPolicy } from "./timeline/retention.ts";
 import { planPrune, prune, type PrunePlan } from "./volume/prune.ts";
 import type { PruneHands } from "./volume/prune_work.ts";
+import type { Volume } from "./volume/volume.ts";
 import type { Volumes } from "./volumes.ts";
 
 /** What prunes are made with. */
@@ -51,18 +53,17 @@ export class Prunes {
   /** What a prune would do now, by the policy in force or another one; changes nothing. */
   async preview(name: string, policy?: RetentionPolicy): Promise<PruneResult> {
     if (policy !== undefined) checkPolicy(policy);
-    const context = { signal: new AbortController().signal, progress: () => {} };
     return await this.#planned(
-      name,
+      this.#parts.volumes.open(name),
       policy ?? this.#parts.marks.policy(name),
-      context,
+      { signal: new AbortController().signal, progress: () => {} },
       ({ result }) => Promise.resolve(result),
     );
   }
 
   /** Begins a prune by the policy in force. Throws `conflict` when one is under way already. */
   start(name: string, caller: Caller): JobInfo {
-    const { volumes, marks, jobs, space, access, pressure } = this.#parts;
+    const { volumes, marks, catalog, jobs, space, access, pressure } = this.#parts;
     const volume = volumes.open(name);
     if (volume.failure !== undefined) throw volume.failure;
     volume.checkPast(`prune volume ${name}`);
@@ -73,32 +74,27 @@ export class Prunes {
     // The order itself is written to the catalogue.
     if (space.state === "full") space.relieve();
     access.record(caller, "prune", name, { policy });
-    return jobs.start(
-      "prune",
-      name,
-      (context) =>
-        pressure.exclusively(
-          name,
-          () =>
-            this.#planned(name, policy, context, (plan, hands) => this.#carryOut(name, plan, hands, context)),
-        ),
-    );
+    const work = (context: JobContext) =>
+      this.#planned(volume, policy, context, async (plan, hands) => {
+        await prune(volume, plan, { signal: context.signal, hands, onProgress: context.progress });
+        catalog.removeMarks(volume.id, plan.marksLost);
+        return { ...plan.result };
+      });
+    return jobs.start("prune", name, (context) => pressure.exclusively(name, () => work(context)));
   }
 
   async #planned<T>(
-    name: string,
+    volume: Volume,
     policy: RetentionPolicy,
-    { signal, progress }: Pick<JobContext, "signal" | "progress">,
+    { signal, progress }: JobContext,
     work: (plan: PrunePlan, hands: PruneHands) => Promise<T>,
   ): Promise<T> {
-    const { volumes, catalog, clock, handsFor } = this.#parts;
-    const { row } = volumes.entry(name);
-    const volume = volumes.open(name);
+    const { catalog, clock, handsFor } = this.#parts;
     await volume.settleSegments();
     const hands = handsFor(volume, signal);
     try {
       const plan = await planPrune(volume, {
-        marks: catalog.marks(row.id),
+        marks: catalog.marks(volume.id),
         policy,
         nowUs: clock.nowUs(),
         onProgress: progress,
@@ -109,20 +105,5 @@ export class Prunes {
     } finally {
       hands.close();
     }
-  }
-
-  async #carryOut(
-    name: string,
-    plan: PrunePlan,
-    hands: PruneHands,
-    { signal, progress }: JobContext,
-  ): Promise<Record<string, unknown>> {
-    const { volumes, catalog } = this.#parts;
-    const { row } = volumes.entry(name);
-    await prune(volumes.open(name), plan, { signal, hands, onProgress: progress });
-    catalog.transaction(() => {
-      for (const mark of plan.marksLost) catalog.removeMark(row.id, mark);
-    });
-    return { ...plan.result };
   }
 }

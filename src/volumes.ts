@@ -223,10 +223,7 @@ export class Volumes {
     const lost = this.#catalog.marks(row.id).filter(({ seq }) =>
       volume.moments.atSeq(seq).found === undefined && seq <= volume.lastSeq
     );
-    if (lost.length === 0) return;
-    this.#catalog.transaction(() => {
-      for (const mark of lost) this.#catalog.removeMark(row.id, mark.name);
-    });
+    if (lost.length > 0) this.#catalog.removeMarks(row.id, lost.map(({ name }) => name));
   }
 
   /** Brings to the catalogue what a crash kept from it. */

@@ -188,6 +188,13 @@ export class Catalog {
     this.#database.prepare("DELETE FROM marks WHERE volume_id = ? AND name = ?").run(volumeId, name);
   }
 
+  /** Takes marks away, all or none. */
+  removeMarks(volumeId: string, names: readonly string[]): void {
+    this.transaction(() => {
+      for (const name of names) this.removeMark(volumeId, name);
+    });
+  }
+
   /** Keeps the state of a job, as JSON. */
   putJob(id: string, createdUs: number, info: string): void {
     this.#database.prepare("INSERT INTO jobs VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET info = excluded.info")

@@ -7,7 +7,7 @@ import { formatTime } from "../base/time.ts";
 import type { MarkRow } from "../catalog/catalog.ts";
 import { MOMENT_KINDS, type PackedMoment } from "../catalog/packing.ts";
 import type { MarkInfo, PointInfo, RetentionPolicy } from "../engine.ts";
-import { durationUs, TierPicker } from "./retention.ts";
+import { durationUs, intervalStartUs, TierPicker } from "./retention.ts";
 
 const MOMENTS_A_TURN = 1024;
 
@@ -49,10 +49,7 @@ export function listingStart(
   if (after.kind === MOMENT_KINDS.flush || !kinds.has("tier")) return after.timeUs;
   return Math.min(
     after.timeUs,
-    ...policy.tiers.map((tier) => {
-      const everyUs = durationUs(tier.every, "every");
-      return Math.floor(after.timeUs / everyUs) * everyUs;
-    }),
+    ...policy.tiers.map(({ every }) => intervalStartUs(after.timeUs, durationUs(every, "every"))),
   );
 }
 

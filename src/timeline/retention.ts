@@ -68,12 +68,17 @@ function invalid(field: string, found: string, wanted: string): VarveError {
   return new VarveError("invalid", `check the policy: ${field} is ${found}, it must be ${wanted}`, { field });
 }
 
+/** Beginning of the interval of UTC in which a time lies, all in microseconds. */
+export function intervalStartUs(timeUs: number, everyUs: number): number {
+  return Math.floor(timeUs / everyUs) * everyUs;
+}
+
 /** One moment of each interval of a tier: the last flush in it, or without one the last moment. */
 export class TierPicker<T extends PackedMoment = PackedMoment> {
   readonly tier: RetentionTier;
   readonly #everyUs: number;
   readonly #fromUs: number;
-  #bucket = -1;
+  #startUs = -Infinity;
   #best: T | undefined;
 
   /** Picks among moments not older than the tier keeps them, as of `nowUs`. */
@@ -86,10 +91,10 @@ export class TierPicker<T extends PackedMoment = PackedMoment> {
   /** Takes the next moment, in ascending order; returns the pick of an interval that this moment has ended. */
   next(moment: T): T | undefined {
     if (moment.timeUs < this.#fromUs) return undefined;
-    const bucket = Math.floor(moment.timeUs / this.#everyUs);
-    const ended = bucket === this.#bucket ? undefined : this.#best;
-    if (bucket !== this.#bucket) this.#best = undefined;
-    this.#bucket = bucket;
+    const startUs = intervalStartUs(moment.timeUs, this.#everyUs);
+    const ended = startUs === this.#startUs ? undefined : this.#best;
+    if (startUs !== this.#startUs) this.#best = undefined;
+    this.#startUs = startUs;
     if (this.#best?.kind !== MOMENT_KINDS.flush || moment.kind === MOMENT_KINDS.flush) this.#best = moment;
     return ended;
   }
@@ -101,7 +106,7 @@ export class TierPicker<T extends PackedMoment = PackedMoment> {
 
   /** The pick of the last interval; `undefined` while the interval has not ended by `untilUs`. */
   last(untilUs = Infinity): T | undefined {
-    return (this.#bucket + 1) * this.#everyUs <= untilUs ? this.#best : undefined;
+    return this.#startUs + this.#everyUs <= untilUs ? this.#best : undefined;
   }
 }
 

@@ -241,7 +241,7 @@ export class Pressure {
 
   /** Drops the dead segments of a plan, or rewrites what there is room for; returns the bytes that became free. */
   async #carryOut({ candidate, step, plan }: Planned, signal: AbortSignal): Promise<number> {
-    const { space, catalog } = this.#parts;
+    const { space } = this.#parts;
     const { volume, entry, hands } = candidate;
     const dead = choose(plan, "dead", space.workingBytes);
     const { segments, freed } = dead.segments.length > 0
@@ -250,7 +250,6 @@ export class Pressure {
     if (segments.length === 0) return 0;
     const from = firstLost(volume, plan);
     await prune(volume, { ...plan, segments }, { signal, hands, onProgress: () => {} });
-    catalog.removeMarks(entry.row.id, plan.marksLost);
     this.#tell(entry.row.name, { from, step, plan, freed });
     return freed;
   }

@@ -63,7 +63,7 @@ export class Prunes {
 
   /** Begins a prune by the policy in force. Throws `conflict` when one is under way already. */
   start(name: string, caller: Caller): JobInfo {
-    const { volumes, marks, catalog, jobs, space, access, pressure } = this.#parts;
+    const { volumes, marks, jobs, space, access, pressure } = this.#parts;
     const volume = volumes.open(name);
     if (volume.failure !== undefined) throw volume.failure;
     volume.checkPast(`prune volume ${name}`);
@@ -77,7 +77,6 @@ export class Prunes {
     const work = (context: JobContext) =>
       this.#planned(volume, policy, context, async (plan, hands) => {
         await prune(volume, plan, { signal: context.signal, hands, onProgress: context.progress });
-        catalog.removeMarks(volume.id, plan.marksLost);
         return { ...plan.result };
       });
     return jobs.start("prune", name, (context) => pressure.exclusively(name, () => work(context)));

@@ -13,7 +13,7 @@ import type { RandomSource } from "./base/random.ts";
 import { formatTime } from "./base/time.ts";
 import type { Scheduler } from "./base/turns.ts";
 import type { Catalog, VolumeRow } from "./catalog/catalog.ts";
-import { isRetained } from "./catalog/moments.ts";
+import { isRetained, type Retained } from "./catalog/moments.ts";
 import type { Disk, SpaceKeeper } from "./disk/mod.ts";
 import type { Caller, CreateVolumeRequest, RetentionPolicy, VolumeInfo } from "./engine.ts";
 import { parseSegmentFileName } from "./journal/mod.ts";
@@ -173,6 +173,7 @@ export class Volumes {
         describe: () => ({ volume: entry.row, marks: this.#catalog.marks(row.id) }),
         passthrough: () => (JSON.parse(entry.row.policy) as RetentionPolicy).onFull === "passthrough",
         onGap: (gap) => tellGap(this.#events, row.name, gap),
+        onThinned: (retained) => this.#forgetMarks(row.id, retained),
         onText: (text, record) => {
           if (text.type === "volume-deleted") isTold = false;
           this.#takeText(entry, text, record.header);
@@ -226,6 +227,12 @@ export class Volumes {
     if (lost.length > 0) this.#catalog.removeMarks(row.id, lost.map(({ name }) => name));
   }
 
+  /** Takes away the marks of which a prune has left no moment. */
+  #forgetMarks(volumeId: string, retained: Retained): void {
+    const lost = this.#catalog.marks(volumeId).filter(({ seq }) => !isRetained(retained, seq));
+    if (lost.length > 0) this.#catalog.removeMarks(volumeId, lost.map(({ name }) => name));
+  }
+
   /** Brings to the catalogue what a crash kept from it. */
   #takeText(entry: VolumeEntry, text: JournalText, header: { seq: number; timeUs: number }): void {
     const volumeId = entry.row.id;
@@ -254,9 +261,7 @@ export class Volumes {
         entry.row = { ...entry.row, policy: JSON.stringify(text.policy) };
         break;
       case "thinned":
-        for (const mark of this.#catalog.marks(volumeId)) {
-          if (!isRetained(text, mark.seq)) this.#catalog.removeMark(volumeId, mark.name);
-        }
+        this.#forgetMarks(volumeId, text);
         break;
       case "compaction":
       case "baseline-begun":

@@ -4,7 +4,7 @@
  * @module
  */
 import assert from "node:assert/strict";
-import type { JobInfo, PruneResult } from "../src/engine.ts";
+import type { JobInfo, MarkInfo, PruneResult } from "../src/engine.ts";
 import { type TestAppliance, withAppliance } from "./support/appliance.ts";
 import { assertFile, assertSameBytes, MIB, Random, readFully } from "./support/bytes.ts";
 import { pause, run } from "./support/run.ts";
@@ -134,6 +134,8 @@ Deno.test(
         ({ name }) => name,
       );
       assert.deepEqual(listed.sort(), ["pinned", "second"]);
+      const { marks } = await appliance.apiOk<{ marks: MarkInfo[] }>("GET", "/v1/volumes/disk/marks");
+      assert.deepEqual(marks.map(({ name }) => name), ["pinned", "second"], when);
     };
     await compare("after the prune");
     await appliance.kill();

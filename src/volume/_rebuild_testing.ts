@@ -77,7 +77,6 @@ export async function runPrune(
   const policy = { continuous, tiers };
   const plan = await planPrune(test.volume, { marks: test.marks, policy, nowUs: test.clock.us, ...common });
   await prune(test.volume, plan, common);
-  for (const name of plan.marksLost) test.marks.splice(test.marks.findIndex((mark) => mark.name === name), 1);
   return plan;
 }
 

@@ -10,6 +10,7 @@ import type { Clock } from "../base/clock.ts";
 import { type Scheduler, systemScheduler } from "../base/turns.ts";
 import type { Gap } from "../catalog/gaps.ts";
 import type { MarkRow, VolumeRow } from "../catalog/catalog.ts";
+import { isRetained } from "../catalog/moments.ts";
 import { MemoryDisk, type SpaceGuard } from "../disk/mod.ts";
 import type { JournalText } from "./journal_text.ts";
 import { prepareVolume } from "./prepare_volume.ts";
@@ -125,6 +126,10 @@ export class TestVolume implements AsyncDisposable {
       directory: this.directory,
       ...(this.guard === undefined ? {} : { guard: this.guard }),
       describe: () => ({ volume: this.row, marks: this.marks }),
+      onThinned: (retained) => {
+        const kept = this.marks.filter(({ seq }) => isRetained(retained, seq));
+        this.marks.splice(0, Infinity, ...kept);
+      },
       onText: (text) => this.texts.push(text),
       onFailure: (error) => this.failures.push(error.message),
     });

@@ -5,9 +5,10 @@
  * one of the same block. Everything from the base on is kept, so only what is older is looked at.
  *
  * The order of steps, and what breaks if two are swapped:
- * 1. The journal is told which moments remain, durably; then the map's moments are thinned. From here on nobody can ask
- *    for what is about to go. Were it later, somebody could be reading a moment whose bytes disappear. The primary is
- *    durable before that, so that the horizon never lies behind what the next start looks at.
+ * 1. The journal is told which moments remain, durably; then the map's moments are thinned, and the catalogue forgets the
+ *    marks of those that went. From here on nobody can ask for what is about to go. Were it later, somebody could be
+ *    reading a moment whose bytes disappear, and a prune that is stopped would leave marks that name nothing. The primary
+ *    is durable before that, so that the horizon never lies behind what the next start looks at.
  * 2. Region by region, in one transaction each, dead versions leave the map. Nobody can name a moment that sees them.
  * 3. Mostly-dead segments are dealt with in groups, so that memory, and the space that old and new take together, stay
  *    bounded. Living blocks of a group are written to new segments, synced, renamed into place, and listed. Old and new
@@ -141,19 +142,19 @@ export async function prune(
   if (outcome.momentsLost > 0 || plan.segments.length > 0) {
     await volume.live.sync();
     refuseLosingPinned(volume, outcome);
-    const told = await volume.live.describe(JSON.stringify(
-      {
-        type: "thinned",
-        horizonSeq: outcome.base.seq,
-        horizonUs: outcome.base.timeUs,
-        horizonKind: outcome.base.kind,
-        kept: outcome.kept,
-      } satisfies JournalText,
-    ));
+    const retained = {
+      horizonSeq: outcome.base.seq,
+      horizonUs: outcome.base.timeUs,
+      horizonKind: outcome.base.kind,
+      kept: outcome.kept,
+    };
+    const text = { type: "thinned", ...retained } satisfies JournalText;
+    const told = await volume.live.describe(JSON.stringify(text));
     await volume.exclusively(() => {
       map.transaction(() => volume.moments.thin(outcome.base.seq, outcome.kept));
       return Promise.resolve();
     });
+    volume.forgetMarks(retained);
     told();
   }
   const unfinished = unfinishedSegments(volume);

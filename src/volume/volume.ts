@@ -12,7 +12,7 @@ import type { MarkRow, VolumeRow } from "../catalog/catalog.ts";
 import { BaselineLedger } from "../catalog/baseline_ledger.ts";
 import { type Gap, Gaps } from "../catalog/gaps.ts";
 import { REBUILD_HINT } from "../catalog/database.ts";
-import { Moments } from "../catalog/moments.ts";
+import { Moments, type Retained } from "../catalog/moments.ts";
 import { RecoveryMap } from "../catalog/recovery_map.ts";
 import type { Disk, SpaceGuard } from "../disk/mod.ts";
 import { JournalWriter, type ScannedRecord, SegmentReader } from "../journal/mod.ts";
@@ -58,6 +58,8 @@ export interface VolumeSurroundings {
   readonly passthrough?: () => boolean;
   /** Told when a gap in the history begins and when it has ended. */
   readonly onGap?: (gap: Gap) => void;
+  /** Told what a prune has left of the history: marks of other moments go. */
+  readonly onThinned: (retained: Retained) => void;
   /** Told what marks and meta records found at the start say, in order; it may have been told before. */
   readonly onText: (text: JournalText, record: ScannedRecord) => void;
   /** Told of failures in the background. */
@@ -440,6 +442,11 @@ export class Volume {
       exclusively: (work) => this.exclusively(work),
       signal,
     });
+  }
+
+  /** Has the marks forgotten of which a prune has left no moment. */
+  forgetMarks(retained: Retained): void {
+    this.#surroundings.onThinned(retained);
   }
 
   /** Runs work on the recovery map when no batch is being indexed. */

@@ -227,10 +227,13 @@ Deno.test("a restart within a gap never brings old bytes back, and finds every c
 
 /**
  * Makes the primary tell memory from storage: a sync that fails leaves in memory alone what it should have covered, and
- * nobody writes that any more. Returns what storage has, and whether syncs are to fail.
+ * nobody writes that any more. Returns what storage has, and whether syncs and writes are to fail.
  */
-function splitPrimary(test: TestVolume, disk: TightDisk): { storage: Uint8Array; fails: boolean } {
-  const state = { storage: new Uint8Array(SIZE), fails: false };
+function splitPrimary(
+  test: TestVolume,
+  disk: TightDisk,
+): { storage: Uint8Array; fails: boolean; failsWrites: boolean } {
+  const state = { storage: new Uint8Array(SIZE), fails: false, failsWrites: false };
   const open = disk.open.bind(disk);
   disk.open = (place, options) => {
     const file = open(place, options);
@@ -238,6 +241,7 @@ function splitPrimary(test: TestVolume, disk: TightDisk): { storage: Uint8Array;
     let waiting: { offset: number; bytes: Uint8Array }[] = [];
     const { write, discard, sync } = { write: file.write, discard: file.discard, sync: file.sync };
     file.write = (offset, ...parts) => {
+      if (state.failsWrites) throw new VarveError("io", `write to ${place}: EIO: i/o error`);
       write.call(file, offset, ...parts);
       for (const [at, part] of parts.entries()) {
         const before = parts.slice(0, at).reduce((sum, { length }) => sum + length, 0);
@@ -299,6 +303,32 @@ Deno.test("a flush within a gap that comes after a failed one makes durable what
   state.fails = false;
   await live.flush();
   assert.deepEqual(state.storage.slice(5000, 5003), Uint8Array.of(1, 0, 3));
+  // Nor when the failed one could not write it again at once.
+  live.write(6000, Uint8Array.of(4));
+  state.fails = state.failsWrites = true;
+  await assert.rejects(live.flush(), { code: "io" });
+  state.fails = state.failsWrites = false;
+  await live.flush();
+  assert.equal(state.storage[6000], 4);
+});
+
+Deno.test("hosts that write within a gap and never flush are asked to wait until the primary is durable", async () => {
+  const { test, disk } = newVolume();
+  await using _ = test;
+  const state = splitPrimary(test, disk);
+  await test.create();
+  await fillIntoGap(test, disk, new Uint8Array(SIZE));
+  const { live } = test.volume;
+  const data = new Uint8Array(SIZE).fill(77);
+  let passedBytes = 0;
+  for (; live.pressure() === undefined; passedBytes += SIZE) {
+    assert(passedBytes < 65 << 20, `${passedBytes} bytes wait in memory`);
+    live.write(0, data);
+  }
+  assert(passedBytes > 32 << 20, `asked to wait after ${passedBytes} bytes`);
+  await live.pressure();
+  assert.equal(live.pressure(), undefined);
+  assertBytes(state.storage, data, "what storage has");
 });
 
 Deno.test("a clock set back during a gap makes no later command lie before the gap's beginning", async () => {

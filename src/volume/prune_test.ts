@@ -281,6 +281,77 @@ Deno.test("prune() refuses to drop a mark that was pinned after it was planned, 
   assert.equal((await test.contentAt(seq))[0], 1);
 });
 
+/** Counts segments that are deleted, and looks whether their names are gone durably while the map still has them. */
+function watchDeletions(
+  test: TestVolume,
+  countRetired: () => Record<string, unknown> | undefined,
+): { made: number; unsynced: number } {
+  const seen = { made: 0, unsynced: 0 };
+  const { remove, syncDirectory } = test.disk;
+  test.disk.remove = (place) => {
+    if (place.endsWith(".seg") && test.disk.stat(place) !== undefined) {
+      seen.made++;
+      seen.unsynced++;
+    }
+    remove.call(test.disk, place);
+  };
+  test.disk.syncDirectory = async (place) => {
+    await syncDirectory.call(test.disk, place);
+    if (seen.unsynced > 0) assert(Number(countRetired()?.["n"]) > 0, "the map has forgotten them already");
+    seen.unsynced = 0;
+  };
+  return seen;
+}
+
+Deno.test("prune() deletes segments durably before the map forgets them", async () => {
+  await using test = new TestVolume(SIZE, 12_000);
+  const { live, map } = await test.create();
+  for (let i = 0; i < 60; i++) {
+    test.clock.us += HOUR_US / 20;
+    live.write(i % 24 * BLOCK_BYTES, new Uint8Array(BLOCK_BYTES).fill(i));
+  }
+  const retired = map.statement("SELECT count(*) AS n FROM segments WHERE retired = 1");
+  const deletions = watchDeletions(test, () => retired.get());
+  await runPrune(test, { continuous: "1h", tiers: [] });
+  assert(deletions.made > 0);
+  assert.equal(deletions.unsynced, 0);
+  assert.equal(retired.get()?.["n"], 0);
+});
+
+Deno.test("prune() deletes nothing for new segments that do not read back as they were written", async () => {
+  await using test = new TestVolume(SIZE, 200_000);
+  const { live } = await test.create();
+  const past = [new Uint8Array(SIZE)];
+  for (let i = 1; i < 200; i++) {
+    test.clock.us += HOUR_US / 20;
+    live.write(i % 24 * BLOCK_BYTES, new Uint8Array(BLOCK_BYTES).fill(i));
+    past.push(
+      past.at(-1)?.slice().fill(i, i % 24 * BLOCK_BYTES, (i % 24 + 1) * BLOCK_BYTES) ?? new Uint8Array(),
+    );
+  }
+  const open = test.disk.open.bind(test.disk);
+  let isBad = false;
+  test.disk.open = (place, options) => {
+    const file = open(place, options);
+    if (!place.endsWith(".seg.tmp")) return file;
+    const write = file.write.bind(file);
+    file.write = (offset, ...parts) => {
+      write(offset, ...parts);
+      const payload = parts.find(({ length }) => length >= BLOCK_BYTES);
+      if (payload === undefined || isBad) return;
+      isBad = true;
+      write(offset + parts.reduce((sum, { length }) => sum + length, 0) - 1, Uint8Array.of(0x5a));
+    };
+    return file;
+  };
+  const policy = { continuous: "1h", tiers: [{ every: "5h", for: "7d" }] };
+  await assert.rejects(runPrune(test, policy), { code: "damaged", message: /does not read back/ });
+  assert(isBad);
+  for (const { seq } of test.volume.moments.between(0, Number.MAX_SAFE_INTEGER)) {
+    assertBytes(await test.contentAt(seq), past[seq] ?? new Uint8Array(), `sequence ${seq}`);
+  }
+});
+
 Deno.test("a prune that is stopped leaves no mark that names nothing", async () => {
   await using test = new TestVolume(SIZE, 12_000);
   const { live } = await test.create();
@@ -342,10 +413,15 @@ Deno.test("a start that ends an interrupted prune makes the map durable before i
   };
   // Closing has made the map durable; what a start finds after a kill lies in the log.
   using killed = new DatabaseSync(`${test.directory}/${VOLUME_FILES.map}`);
+  const deletions = watchDeletions(
+    test,
+    () => killed.prepare("SELECT count(*) AS n FROM segments WHERE retired = 1").get(),
+  );
   killed.exec("CREATE TABLE anything (at_all)");
   assert(Deno.statSync(`${test.directory}/${VOLUME_FILES.map}-wal`).size > 0);
   await test.open();
   assert(removed.length > 0);
+  assert.deepEqual([deletions.made, deletions.unsynced], [removed.length, 0]);
   assert.equal(
     test.volume.map.statement("SELECT count(*) AS n FROM segments WHERE retired = 1").get()?.["n"],
     0,

@@ -75,6 +75,9 @@ export interface BlockDevice {
   flush(options?: CommandOptions): Promise<void>;
   /** As `flush`, but records no boundary: the promise behind FUA. */
   sync(): Promise<void>;
-  /** The data and holes of a range, in order, without overlaps, covering it completely. */
-  extents(offset: number, length: number): Extent[];
+  /**
+   * The data and holes of a range, in order, without overlaps; neighbours differ in kind. They cover it completely, or with
+   * `max`, when there are more than so many, from its start on as far as `max` of them go.
+   */
+  extents(offset: number, length: number, max?: number): Extent[];
 }

@@ -7,6 +7,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { Access } from "./access.ts";
 import { Background, type CompressionSettings } from "./background.ts";
+import { CaptureWorkers } from "./capture_workers.ts";
 import { type Clock, systemClock } from "./base/clock.ts";
 import { VarveError } from "./base/errors.ts";
 import { type RandomSource, systemRandom } from "./base/random.ts";
@@ -148,6 +149,7 @@ class LocalAppliance implements Appliance {
   readonly #access: Access;
   readonly #jobs: Jobs;
   readonly #volumes: Volumes;
+  readonly #captureWorkers = new CaptureWorkers();
   readonly #marks: Marks;
   readonly #history: History;
   readonly #scrubs: Scrubs;
@@ -210,6 +212,9 @@ class LocalAppliance implements Appliance {
       events: this.#events,
       space: this.#space,
       connections: (name) => exports.connections(name),
+      handsFor: options.disk === undefined
+        ? (local, place) => this.#captureWorkers.handsFor(local, place)
+        : undefined,
       baselineBytesPerSecond: options.baselineBytesPerSecond,
       segmentBytes: options.segmentBytes,
       batchRecords: options.batchRecords,
@@ -501,6 +506,7 @@ class LocalAppliance implements Appliance {
     await this.#pressure.close();
     await this.#reopening;
     await this.#volumes.close();
+    this.#captureWorkers.close();
     this.#events.write();
     this.#space.close();
     this.#catalog.close();

@@ -25,7 +25,7 @@ import type { Events } from "./events.ts";
 import { tellGap } from "./gap_events.ts";
 import type { JournalText } from "./volume/journal_text.ts";
 import { prepareVolume } from "./volume/prepare_volume.ts";
-import { Volume } from "./volume/volume.ts";
+import { Volume, type VolumeSurroundings } from "./volume/volume.ts";
 
 const logger = getLogger(["varve", "engine"]);
 const NAME_FORM = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
@@ -73,6 +73,8 @@ export interface VolumesParts {
   readonly connections: (name: string) => number;
   /** Bytes a second at which adopted disks are copied, each of them; `undefined` for the default. */
   readonly baselineBytesPerSecond: number | undefined;
+  /** See `VolumeSurroundings.handsFor`. */
+  readonly handsFor?: VolumeSurroundings["handsFor"];
   /** Size at which a segment is finished, in bytes; `undefined` for the usual one. */
   readonly segmentBytes?: number | undefined;
   /** Records that recovery maps learn of at once; `undefined` for the usual number. */
@@ -92,6 +94,7 @@ export class Volumes {
   readonly #events: Events;
   readonly #connections: (name: string) => number;
   readonly #baselineBytesPerSecond: number | undefined;
+  readonly #handsFor: VolumeSurroundings["handsFor"];
   readonly #segmentBytes: number | undefined;
   readonly #batchRecords: number | undefined;
   readonly #entries = new Map<string, VolumeEntry>();
@@ -111,6 +114,7 @@ export class Volumes {
     this.#events = parts.events;
     this.#connections = parts.connections;
     this.#baselineBytesPerSecond = parts.baselineBytesPerSecond;
+    this.#handsFor = parts.handsFor;
     this.#segmentBytes = parts.segmentBytes;
     this.#batchRecords = parts.batchRecords;
   }
@@ -166,6 +170,7 @@ export class Volumes {
         clock: this.#clock,
         scheduler: this.#scheduler,
         directory: this.#directory(row.id),
+        handsFor: this.#handsFor,
         baselineBytesPerSecond: this.#baselineBytesPerSecond,
         segmentBytes: this.#segmentBytes ?? this.#space.segmentBytes,
         batchRecords: this.#batchRecords,

@@ -65,14 +65,15 @@ export class BaselineLedger {
   readonly chunkBytes: number;
   /** Number of chunks. */
   readonly chunkCount: number;
+  /** Size of the adopted disk. */
+  readonly sizeBytes: number;
   readonly #map: RecoveryMap;
-  readonly #sizeBytes: number;
   #coveredBytes: number;
 
   /** The coverage of a volume of `sizeBytes` that is not copied completely yet. */
   constructor(map: RecoveryMap, sizeBytes: number) {
     this.#map = map;
-    this.#sizeBytes = sizeBytes;
+    this.sizeBytes = sizeBytes;
     this.chunkBytes = chunkBytesFor(sizeBytes);
     this.chunkCount = Math.ceil(sizeBytes / this.chunkBytes);
     this.#coveredBytes = map.getState("baseline_bytes", 0);
@@ -106,7 +107,7 @@ export class BaselineLedger {
    */
   *add(entries: readonly BaselineEntry[]): Generator<void> {
     // What comes after the end is known already, and must not take the end back.
-    if (this.#map.getState("baseline_bytes", 0) === this.#sizeBytes) return;
+    if (this.#map.getState("baseline_bytes", 0) === this.sizeBytes) return;
     const pages = new Map<number, ChunkBitmap>();
     const extents: MapExtent[] = [];
     let coveredBytes = this.#map.getState("baseline_bytes", 0);
@@ -149,7 +150,7 @@ export class BaselineLedger {
   /** Enters that all is covered, for good. To be called within a transaction. */
   finish(): void {
     this.#map.statement("DELETE FROM baseline_pages").run();
-    this.#map.setState("baseline_bytes", this.#sizeBytes);
+    this.#map.setState("baseline_bytes", this.sizeBytes);
   }
 
   #page(page: number): ChunkBitmap {
@@ -159,18 +160,18 @@ export class BaselineLedger {
 
   /** Bytes in a number of chunks, of which the volume's last may be one. */
   #bytesOf(chunks: number, hasLast: boolean): number {
-    return chunks * this.chunkBytes - (hasLast ? this.chunkCount * this.chunkBytes - this.#sizeBytes : 0);
+    return chunks * this.chunkBytes - (hasLast ? this.chunkCount * this.chunkBytes - this.sizeBytes : 0);
   }
 
   #setCoveredBytes(bytes: number): void {
-    this.#map.setState("baseline_bytes", Math.min(bytes, this.#sizeBytes - 1));
+    this.#map.setState("baseline_bytes", Math.min(bytes, this.sizeBytes - 1));
   }
 
   #chunksWithin(offset: number, length: number): { first: number; end: number } {
     const end = offset + length;
     return {
       first: Math.ceil(offset / this.chunkBytes),
-      end: end >= this.#sizeBytes ? this.chunkCount : Math.floor(end / this.chunkBytes),
+      end: end >= this.sizeBytes ? this.chunkCount : Math.floor(end / this.chunkBytes),
     };
   }
 }

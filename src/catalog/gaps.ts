@@ -6,7 +6,8 @@
  * including, `toUs` are not: nobody can tell what the volume held then.
  *
  * The journal's texts tell of gaps, and table `gaps` repeats them. Whoever moves the position from which the next start
- * reads the journal calls {@linkcode Gaps.save} in the same transaction: otherwise a gap could be known to neither.
+ * reads the journal saves what is {@linkcode Gaps.unsaved} in the same
+ * transaction: otherwise a gap could be known to neither.
  *
  * @module
  */
@@ -84,23 +85,29 @@ export class Gaps {
     this.#unsaved.add(gap.fromSeq);
   }
 
+  /** Those that the table does not have as they are now, oldest first. */
+  unsaved(): Gap[] {
+    return this.#list.filter((gap) => {
+      if (!this.#unsaved.has(gap.fromSeq)) return false;
+      // Forgotten only when it is found: the transaction that was to save it may have been rolled back.
+      const row = this.#map.statement("SELECT to_seq FROM gaps WHERE from_seq = ?").get(gap.fromSeq);
+      if (row === undefined || numberOf(row["to_seq"]) !== gap.toSeq) return true;
+      this.#unsaved.delete(gap.fromSeq);
+      return false;
+    });
+  }
+
   /** Brings to the table what it does not have. To be called within a transaction. */
   save(): void {
-    for (const gap of this.#list) {
-      if (!this.#unsaved.has(gap.fromSeq)) continue;
-      // Forgotten only when it is found: the transaction of the call before may have been rolled back.
-      const row = this.#map.statement("SELECT to_seq FROM gaps WHERE from_seq = ?").get(gap.fromSeq);
-      if (row !== undefined && numberOf(row["to_seq"]) === gap.toSeq) {
-        this.#unsaved.delete(gap.fromSeq);
-        continue;
-      }
-      this.#map.statement("INSERT OR REPLACE INTO gaps VALUES (?, ?, ?, ?)").run(
-        gap.fromSeq,
-        gap.fromUs,
-        gap.toSeq ?? null,
-        gap.toUs ?? null,
-      );
-    }
+    saveGaps(this.#map, this.unsaved());
+  }
+}
+
+/** Enters gaps in the table. To be called within a transaction. */
+export function saveGaps(map: RecoveryMap, gaps: readonly Gap[]): void {
+  const insert = map.statement("INSERT OR REPLACE INTO gaps VALUES (?, ?, ?, ?)");
+  for (const { fromSeq, fromUs, toSeq, toUs } of gaps) {
+    insert.run(fromSeq, fromUs, toSeq ?? null, toUs ?? null);
   }
 }
 

@@ -31,6 +31,11 @@ export interface DiskOpenOptions {
 export interface DiskFile {
   /** The path it was opened by. */
   readonly path: string;
+  /**
+   * A path by which another thread opens this very file while it is open here, whatever its name leads to by then.
+   * Left out where other threads cannot.
+   */
+  readonly threadPath?: string;
   /** Reads up to `target.length` bytes; returns how many, fewer only at the end. */
   read(offset: number, target: Uint8Array): number;
   /** Writes all of the parts one after the other from `offset` on; nothing is durable before `sync`. */

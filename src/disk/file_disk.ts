@@ -31,11 +31,13 @@ function syncDescriptor(fd: number, place: string, how: typeof fs.fsync): Promis
 
 class LocalFile implements DiskFile {
   readonly path: string;
+  readonly threadPath: string;
   readonly #fd: number;
   readonly #isBlockDevice: boolean;
 
   constructor(place: string, fd: number, isBlockDevice: boolean) {
     this.path = place;
+    this.threadPath = `/proc/self/fd/${fd}`;
     this.#fd = fd;
     this.#isBlockDevice = isBlockDevice;
   }

@@ -26,6 +26,7 @@ import {
   segmentFileName,
   type SegmentHeader,
 } from "./format.ts";
+import { ReadWindow } from "./_read_window.ts";
 import { damagedAsZeroes, type SegmentBytes } from "./segment_walk.ts";
 
 /** A run of blocks inside one record. */
@@ -81,10 +82,16 @@ export class SegmentReader {
     RECORD_HEADER_BYTES + SMALL_RECORD_BLOCKS * (BLOCK_BYTES + CHECKSUM_BYTES),
   );
 
-  /** Reads from `directory`. */
-  constructor(disk: Disk, directory: string) {
+  readonly #window: ReadWindow | undefined;
+
+  /**
+   * Reads from `directory`. With `windowBytes` blocks are read ahead, so many bytes at a time: for short-lived readers of
+   * what is written already, in the order of the journal.
+   */
+  constructor(disk: Disk, directory: string, options: { readonly windowBytes?: number } = {}) {
     this.#disk = disk;
     this.#directory = directory;
+    this.#window = options.windowBytes === undefined ? undefined : new ReadWindow(options.windowBytes);
   }
 
   #open(segment: number): DiskFile {
@@ -151,7 +158,8 @@ export class SegmentReader {
     // be met.
     const inOnePiece = run.payloadBlock + run.blockCount <= SMALL_RECORD_BLOCKS &&
       !(file instanceof CompressedSegmentFile);
-    const got = file.read(
+    const got = this.#read(
+      file,
       run.recordOffset,
       inOnePiece
         ? scratch.subarray(
@@ -179,12 +187,16 @@ export class SegmentReader {
     }
     const table = new Uint8Array(run.blockCount * CHECKSUM_BYTES);
     if (
-      file.read(run.recordOffset + tableAt, table) !== table.length ||
-      file.read(run.recordOffset + dataAt, target) !== target.length
+      this.#read(file, run.recordOffset + tableAt, table) !== table.length ||
+      this.#read(file, run.recordOffset + dataAt, target) !== target.length
     ) {
       throw this.#damaged(run, "the segment ends inside it");
     }
     this.#verify(run, new DataView(table.buffer), target);
+  }
+
+  #read(file: DiskFile, offset: number, target: Uint8Array): number {
+    return this.#window?.read(file, offset, target) ?? file.read(offset, target);
   }
 
   #verify(run: BlockRun, table: DataView, target: Uint8Array): void {

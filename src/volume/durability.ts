@@ -4,9 +4,10 @@
  *
  * @module
  */
-import { inTurns, Queue, type Scheduler } from "../base/turns.ts";
+import { Queue } from "../base/turns.ts";
 import type { MapExtent } from "../catalog/recovery_map.ts";
-import type { JournalWriter, SegmentReader } from "../journal/mod.ts";
+import type { JournalWriter } from "../journal/mod.ts";
+import type { CaptureHands } from "./capture_hands.ts";
 import type { ScanPosition } from "./indexer.ts";
 import type { NumberRows } from "./number_rows.ts";
 import { Overlay } from "./overlay.ts";
@@ -26,10 +27,8 @@ export interface DurabilityParts {
   readonly primary: Primary;
   /** The writing end of the journal. */
   readonly journal: JournalWriter;
-  /** The reading end. */
-  readonly segments: SegmentReader;
-  /** Gives turns. */
-  readonly scheduler: Scheduler;
+  /** Bring the journal's bytes to the primary. */
+  readonly hands: Pick<CaptureHands, "apply">;
   /** Newest sequence, and where the record after it will lie. */
   readonly position: () => ScanPosition;
   /** Runs work for acknowledged commands, once more with the reserve when it finds no space. */
@@ -203,7 +202,7 @@ export class Durability {
     do {
       failedSyncs = this.#failedSyncs;
       for (const overlay of this.#overlays.slice(0, this.#overlays.findIndex((other) => other === newest))) {
-        await inTurns(this.#apply(overlay), this.#parts.scheduler);
+        await this.#parts.hands.apply(overlay.remaining().toNumbers(), this.#parts.primary.sizeBytes);
         // A sync has failed meanwhile: older overlays wait again, and this one comes after them.
         if (failedSyncs !== this.#failedSyncs) break;
         this.#overlays = this.#overlays.filter((other) => other !== overlay);
@@ -213,15 +212,6 @@ export class Durability {
     this.#inDoubt = false;
     this.#applied = end;
     this.#appliedBytes = bytes;
-  }
-
-  *#apply(overlay: Overlay): Generator<void> {
-    for (let index = 0; index < overlay.extents.length; index++) {
-      const extent = overlay.extents.at(index);
-      if (extent === undefined || overlay.isReplaced(index)) continue;
-      yield* this.#parts.primary.apply(extent, this.#parts.segments);
-      yield;
-    }
   }
 }
 

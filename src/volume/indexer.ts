@@ -5,10 +5,10 @@
  */
 import type { PackedMoment } from "../catalog/packing.ts";
 import type { Gaps } from "../catalog/gaps.ts";
-import { Moments } from "../catalog/moments.ts";
 import type { BaselineEntry, BaselineLedger } from "../catalog/baseline_ledger.ts";
-import type { MapExtent, RecoveryMap } from "../catalog/recovery_map.ts";
-import { inTurns, Queue, type Scheduler } from "../base/turns.ts";
+import type { MapExtent, RecoveryMap, StateName } from "../catalog/recovery_map.ts";
+import { Queue } from "../base/turns.ts";
+import { type CaptureHands, recordSegments } from "./capture_hands.ts";
 import { EXTENT_ROW, MOMENT_ROW, NumberRows } from "./number_rows.ts";
 import type { RecordPlace, SealedSegment } from "../journal/mod.ts";
 
@@ -27,8 +27,8 @@ export interface ScanPosition {
 
 /** What the indexer asks of the volume. */
 export interface IndexerHost {
-  /** Gives turns. */
-  readonly scheduler: Scheduler;
+  /** Changes the map, a batch a transaction. */
+  readonly hands: Pick<CaptureHands, "index">;
   /** Resolves when every record captured before the call is durable in the journal. */
   makeDurable(): Promise<void>;
   /** Where the next record will lie. */
@@ -66,7 +66,6 @@ export class Indexer {
   /** Work on the recovery map, one piece at a time. */
   readonly queue: Queue = new Queue();
   readonly #map: RecoveryMap;
-  readonly #moments: Moments;
   readonly #host: IndexerHost;
   readonly #baseline: BaselineLedger | undefined;
   /** Oldest first; one leaves when the map has committed it. */
@@ -84,7 +83,6 @@ export class Indexer {
   constructor(map: RecoveryMap, host: IndexerHost, baseline?: BaselineLedger) {
     this.#map = map;
     this.#baseline = baseline;
-    this.#moments = new Moments(map);
     this.#host = host;
     this.#indexedSeq = map.getState("indexed_seq", 0);
   }
@@ -159,22 +157,16 @@ export class Indexer {
     const [batch] = this.#closed;
     if (batch === undefined) return;
     await this.#makeDurable(batch.end);
-    const database = this.#map.database;
-    database.exec("BEGIN IMMEDIATE");
-    try {
-      if (this.#baseline !== undefined) {
-        await inTurns(this.#baseline.add(batch.baseline), this.#host.scheduler);
-      }
-      await inTurns(this.#map.addExtents(batch.extents), this.#host.scheduler);
-      this.#moments.add([...batch.moments]);
-      this.recordSegments(batch.finished);
-      this.#map.setState("indexed_seq", batch.end.seq);
-      this.savePosition(batch.end);
-      database.exec("COMMIT");
-    } catch (thrown) {
-      if (database.isTransaction) database.exec("ROLLBACK");
-      throw thrown;
-    }
+    await this.#host.hands.index({
+      moments: batch.moments.toNumbers(),
+      extents: batch.extents.toNumbers(),
+      ...(this.#baseline === undefined || batch.baseline.length === 0
+        ? {}
+        : { baseline: { entries: batch.baseline, sizeBytes: this.#baseline.sizeBytes } }),
+      finished: batch.finished,
+      gaps: this.#host.gaps.unsaved(),
+      state: [["indexed_seq", batch.end.seq], ...this.#positionAfter(batch.end)],
+    });
     this.#closed.shift();
     this.#pendingRecords -= recordsIn(batch);
     this.#indexedSeq = batch.end.seq;
@@ -191,29 +183,31 @@ export class Indexer {
 
   /** Lists finished segments in the map. To be called within a transaction. */
   recordSegments(finished: readonly SealedSegment[]): void {
-    const insert = this.#map.statement(
-      "INSERT OR REPLACE INTO segments (segment, first_seq, last_seq, bytes) VALUES (?, ?, ?, ?)",
-    );
-    for (const sealed of finished) {
-      insert.run(sealed.segment, sealed.firstSeq, sealed.lastSeq, sealed.bytes);
-    }
+    recordSegments(this.#map, finished);
+  }
+
+  /** Keeps where the next start has to begin. To be called within a transaction. */
+  savePosition(indexed: ScanPosition): void {
+    this.#host.gaps.save();
+    for (const [name, value] of this.#positionAfter(indexed)) this.#map.setState(name, value);
   }
 
   /**
-   * Keeps where the next start has to begin: at the oldest of what is indexed, what is durable in the primary, and what
-   * the catalogue has been told.
+   * Where the next start has to begin: at the oldest of what is indexed, what is durable in the primary, and what the
+   * catalogue has been told. It stays right when it is kept later: all three only move on.
    */
-  savePosition(indexed: ScanPosition): void {
-    this.#host.gaps.save();
+  #positionAfter(indexed: ScanPosition): [StateName, number][] {
     const durable = this.#host.durable();
     const applied = durable.seq < indexed.seq ? durable : indexed;
     const text = this.#host.oldestText?.();
     const from = text !== undefined && isBefore(text.place, applied.place) ? text : applied;
-    this.#map.setState("scan_segment", from.place.segment);
-    this.#map.setState("scan_offset", from.place.offset);
-    this.#map.setState("scan_seq", from.seq);
-    this.#map.setState("scan_baseline", from.baseline);
-    this.#map.setState("durable_seq", durable.seq);
+    return [
+      ["scan_segment", from.place.segment],
+      ["scan_offset", from.place.offset],
+      ["scan_seq", from.seq],
+      ["scan_baseline", from.baseline],
+      ["durable_seq", durable.seq],
+    ];
   }
 }
 

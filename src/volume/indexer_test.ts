@@ -3,15 +3,18 @@ import path from "node:path";
 import { Gaps } from "../catalog/gaps.ts";
 import { MOMENT_KINDS } from "../catalog/packing.ts";
 import { RecoveryMap } from "../catalog/recovery_map.ts";
-import { systemScheduler } from "../base/turns.ts";
+import { inTurns } from "../base/turns.ts";
 import type { SealedSegment } from "../journal/mod.ts";
+import { type IndexOrder, indexOrder } from "./capture_hands.ts";
 import { Indexer, type IndexerHost, type ScanPosition } from "./indexer.ts";
 
 const BATCH_RECORDS = 7;
 
 /** A journal that only counts: ten commands a segment, each of 100 bytes. */
 class Journal implements IndexerHost {
-  readonly scheduler = systemScheduler;
+  readonly hands = {
+    index: (order: IndexOrder) => inTurns(indexOrder(order, this.map)),
+  };
   readonly batchRecords = BATCH_RECORDS;
   readonly gaps: Gaps;
   readonly #folder = Deno.makeTempDirSync({ prefix: "varve-indexer-" });

@@ -39,6 +39,7 @@ import {
 } from "../journal/mod.ts";
 import type { BaselineLedger } from "../catalog/baseline_ledger.ts";
 import { BaselineCopier } from "./baseline_copier.ts";
+import type { CaptureHands } from "./capture_hands.ts";
 import { type GapParts, GapPassage } from "./gap.ts";
 import { type Change, Durability } from "./durability.ts";
 import { BATCH_RECORDS, Indexer, type ScanPosition } from "./indexer.ts";
@@ -72,6 +73,8 @@ export interface LiveVolumeParts extends GapParts {
   readonly segments: SegmentReader;
   /** The recovery map. */
   readonly map: RecoveryMap;
+  /** Bring what is in the journal to the primary and to the map. */
+  readonly hands: CaptureHands;
   /** Tells the time. */
   readonly clock: Clock;
   /** Gives turns. */
@@ -126,7 +129,7 @@ export class LiveVolume implements BlockDevice {
       relieved: (work) => this.#wall.relieved(work),
     });
     this.indexer = new Indexer(parts.map, {
-      scheduler: parts.scheduler,
+      hands: parts.hands,
       makeDurable: () => this.#durability.reach("journal"),
       position: () => this.position,
       durable: () => this.#durability.durable,
@@ -516,7 +519,7 @@ export class LiveVolume implements BlockDevice {
     this.#closed = true;
     this.#applyTimer?.cancel();
     this.#indexTimer?.cancel();
-    const { journal, map, primary, segments } = this.#parts;
+    const { hands, journal, map, primary, segments } = this.#parts;
     try {
       await this.#gap.close();
       await this.#durability.reach("primary");
@@ -534,6 +537,7 @@ export class LiveVolume implements BlockDevice {
       await this.#durability.idle();
       await this.indexer.queue.idle();
       await journal.close().catch(() => {});
+      await hands.close();
       this.#wall.close();
       segments.close();
       primary.close();

@@ -40,6 +40,15 @@ export const EXTENT_ROW: RowForm<MapExtent> = {
   }),
 };
 
+/** Blocks with bytes in extents, given as rows of {@linkcode EXTENT_ROW}. */
+export function blocksOfExtents(rows: Float64Array): number {
+  let blocks = 0;
+  for (let at = 0; at < rows.length; at += EXTENT_ROW.width) {
+    if (rows[at + 3] !== 0) blocks += rows[at + 2] ?? 0;
+  }
+  return blocks;
+}
+
 /** Moments. */
 export const MOMENT_ROW: RowForm<PackedMoment> = {
   width: 3,

@@ -58,9 +58,15 @@ export class Overlay {
     return newest;
   }
 
-  /** Whether a later extent has replaced the only block of this one. */
-  isReplaced(index: number): boolean {
-    const extent = this.extents.at(index);
-    return extent?.blockCount === 1 && this.#newest.get(extent.firstBlock) !== index;
+  /** What has to be brought to the primary, in order: what a later extent has replaced completely is left out. */
+  remaining(): NumberRows<MapExtent> {
+    const rows = new NumberRows<MapExtent>(EXTENT_ROW);
+    for (let index = 0; index < this.extents.length; index++) {
+      const extent = this.extents.at(index);
+      if (extent === undefined) continue;
+      const isReplaced = extent.blockCount === 1 && this.#newest.get(extent.firstBlock) !== index;
+      if (!isReplaced) rows.push(extent);
+    }
+    return rows;
   }
 }

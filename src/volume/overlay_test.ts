@@ -41,23 +41,25 @@ Deno.test("Overlay finds the newest extent over each block", () => {
   }));
 });
 
-Deno.test("Overlay calls an extent replaced only when nothing of it can be seen any more", () => {
+Deno.test("Overlay.remaining() leaves out what nothing can be seen of, and nothing else that is seen", () => {
   fc.assert(fc.property(extents, (list) => {
     const overlay = new Overlay();
     for (const extent of list) overlay.add(extent);
-    for (const [index, extent] of list.entries()) {
-      if (overlay.isReplaced(index)) assert.notDeepEqual(overlay.find(extent.firstBlock), extent);
+    const remaining = [...overlay.remaining()];
+    assert.deepEqual(remaining, list.filter((extent) => remaining.some(({ seq }) => seq === extent.seq)));
+    const applied = new Array<MapExtent | undefined>(BLOCKS).fill(undefined);
+    for (const extent of remaining) {
+      applied.fill(extent, extent.firstBlock, extent.firstBlock + extent.blockCount);
+    }
+    for (const [block, newest] of applied.entries()) {
+      assert.deepEqual(overlay.find(block), newest, `block ${block}`);
     }
   }));
   const overlay = new Overlay();
   const write = { firstBlock: 5, blockCount: 1, segment: 1, recordOffset: 0, payloadBlock: 0 };
   overlay.add({ ...write, seq: 1 });
   overlay.add({ ...write, seq: 2 });
-  assert.deepEqual([overlay.isReplaced(0), overlay.isReplaced(1), overlay.isReplaced(2)], [
-    true,
-    false,
-    false,
-  ]);
+  assert.deepEqual([...overlay.remaining()].map(({ seq }) => seq), [2]);
 });
 
 Deno.test("Overlay takes no memory for the blocks of a wide hole", () => {

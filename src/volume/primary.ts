@@ -25,6 +25,11 @@ export class Primary {
     this.sizeBytes = sizeBytes;
   }
 
+  /** See `DiskFile.threadPath`. */
+  get threadPath(): string | undefined {
+    return this.#file.threadPath;
+  }
+
   /** Fills `target` from `offset`. A primary that has become too short is an error, never zeroes. */
   read(offset: number, target: Uint8Array): void {
     const got = this.#file.read(offset, target);

@@ -22,6 +22,7 @@ import { BASELINE_BYTES_PER_SECOND, scanBaseline } from "./baseline.ts";
 import { gapsOfText, textOfGap } from "./gap_texts.ts";
 import type { JournalText } from "./journal_text.ts";
 import { JournalState } from "./journal_state.ts";
+import { type CaptureHands, type CapturePlace, LocalHands } from "./capture_hands.ts";
 import { BATCH_RECORDS } from "./indexer.ts";
 import { LiveVolume } from "./live_volume.ts";
 import { Primary } from "./primary.ts";
@@ -52,6 +53,8 @@ export interface VolumeSurroundings {
   readonly segmentBytes?: number;
   /** Records that the recovery map learns of at once. Default {@linkcode BATCH_RECORDS}. */
   readonly batchRecords?: number | undefined;
+  /** Finds somebody else to do the long work of capture, given who does it on this thread. Default: nobody. */
+  readonly handsFor?: ((local: CaptureHands, place: CapturePlace) => CaptureHands) | undefined;
   /** Bytes a second at which an adopted disk is copied. Default {@linkcode BASELINE_BYTES_PER_SECOND}. */
   readonly baselineBytesPerSecond?: number | undefined;
   /** Whether hosts may write past a history that has no space. Asked each time. Default: never. */
@@ -236,12 +239,23 @@ export class Volume {
 
   #goLive(): LiveVolume | undefined {
     if (this.#primary === undefined || this.journal === undefined) return undefined;
-    const { clock, passthrough, onGap, onFailure, batchRecords = BATCH_RECORDS } = this.#surroundings;
+    const { clock, passthrough, onGap, onFailure, handsFor, batchRecords = BATCH_RECORDS } =
+      this.#surroundings;
+    const primaryPath = this.#primary.threadPath;
+    const local = new LocalHands({
+      map: this.map,
+      primary: this.#primary,
+      segments: this.segments,
+      scheduler: this.scheduler,
+    });
     return new LiveVolume({
       primary: this.#primary,
       journal: this.journal,
       segments: this.segments,
       map: this.map,
+      hands: primaryPath === undefined
+        ? local
+        : handsFor?.(local, { directory: this.directory, primaryPath }) ?? local,
       gaps: this.gaps,
       clock,
       batchRecords,

@@ -87,6 +87,10 @@ function segmentText(
     ["first command", first === undefined ? "none" : `${first.time} (seq:${first.seq})`],
     ["last command", last === undefined ? "none" : `${last.time} (seq:${last.seq})`],
     ["records", records.join(", ") || "none"],
+    [
+      "reserved",
+      found.unusedBytes === 0 ? undefined : `${formatSize(found.unusedBytes)} that hold nothing yet`,
+    ],
     ["payload", `${formatSize(found.payloadBytes)} (${found.payloadBytes} bytes)`],
     ["checksums", found.isWhole ? "all hold" : `${found.damage.length} do not hold`],
   ]);

@@ -5,12 +5,14 @@
  * @module
  */
 import path from "node:path";
+import { BLOCK_BYTES } from "./base/block_device.ts";
 import { VarveError, type VarveErrorMessage } from "./base/errors.ts";
 import { RecoveryMap } from "./catalog/recovery_map.ts";
 import { type DiskFile, FileDisk } from "./disk/mod.ts";
 import { SegmentReader } from "./journal/mod.ts";
 import { VOLUME_FILES } from "./timeline/past.ts";
 import { applyExtents, type CapturePlace, type IndexOrder, indexOrder } from "./volume/capture_hands.ts";
+import { EXTENT_ROW, NumberRows } from "./volume/number_rows.ts";
 import { Primary } from "./volume/primary.ts";
 
 /** What the Worker is told; `place.directory` names the volume. */
@@ -51,9 +53,26 @@ function apply({ directory, primaryPath }: CapturePlace, extents: Float64Array, 
   });
   try {
     finish(applyExtents(extents, new Primary(file, sizeBytes), segments));
+    forgetJournal(extents, segments);
   } finally {
     segments.close();
   }
+}
+
+/**
+ * The journal is seldom read again. Its pages go back to the kernel at once, which writes the next ones to the same
+ * memory, instead of taking it from what hosts read.
+ */
+function forgetJournal(extents: Float64Array, segments: SegmentReader): void {
+  const ranges = new Map<number, { start: number; end: number }>();
+  for (const { segment, recordOffset, payloadBlock, blockCount } of NumberRows.of(EXTENT_ROW, extents)) {
+    if (segment === 0) continue;
+    const end = recordOffset + (payloadBlock + blockCount) * BLOCK_BYTES;
+    const range = ranges.get(segment);
+    if (range === undefined) ranges.set(segment, { start: recordOffset, end });
+    else range.end = Math.max(range.end, end);
+  }
+  for (const [segment, { start, end }] of ranges) segments.file(segment).forgetCached(start, end - start);
 }
 
 function index({ directory }: CapturePlace, order: IndexOrder): void {

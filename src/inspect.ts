@@ -85,6 +85,8 @@ export interface InspectedSegment {
   readonly bytes: number;
   /** Bytes that the file takes. */
   readonly storedBytes: number;
+  /** Bytes at its end that were reserved and never written: it is being written, or was when the appliance ended. */
+  readonly unusedBytes: number;
   /** What its header says; left out when it cannot be read. */
   readonly header?: Omit<SegmentHeader, "createdUs" | "flags"> & { created: string; compacted: boolean };
   /** The volume as the newest text has it. */
@@ -120,14 +122,22 @@ export function inspectSegment(
     if (isCompressedSegment(stored)) {
       file = new CompressedSegmentFile(stored, new FrameCache(FRAME_CACHE_BYTES));
     }
-    return inspect({ place, storedBytes, bytes: damagedAsZeroes(file) }, options.onRecord ?? (() => {}));
+    return inspect(
+      { place, storedBytes, bytes: damagedAsZeroes(file), mayBeUnfinished: file === stored },
+      options.onRecord ?? (() => {}),
+    );
   } finally {
     file.close();
   }
 }
 
 function inspect(
-  { place, storedBytes, bytes: file }: { place: string; storedBytes: number; bytes: SegmentBytes },
+  { place, storedBytes, bytes: file, mayBeUnfinished }: {
+    place: string;
+    storedBytes: number;
+    bytes: SegmentBytes;
+    mayBeUnfinished: boolean;
+  },
   onRecord: (record: InspectedRecord) => void,
 ): InspectedSegment {
   const head = new Uint8Array(SEGMENT_HEADER_BYTES);
@@ -149,8 +159,13 @@ function inspect(
   let last: RecordHeader | undefined;
   let told: JournalText | undefined;
   let replaces: number[] | undefined;
+  let unusedBytes = 0;
   for (const step of walkSegment(file, segment)) {
-    if (step.kind === "damage") {
+    if (step.kind === "unused" && mayBeUnfinished && !isCompacted(header)) {
+      unusedBytes = step.end - step.offset;
+      continue;
+    }
+    if (step.kind !== "record") {
       damage.push({ offset: step.offset, end: step.end, found: "no record" });
       continue;
     }
@@ -174,6 +189,7 @@ function inspect(
     file: place,
     bytes: file.sizeBytes(),
     storedBytes,
+    unusedBytes,
     ...(header === undefined ? {} : { header: headerOf(header) }),
     ...(told?.type === "volume"
       ? { volume: { name: told.volume.name, sizeBytes: told.volume.sizeBytes, marks: told.marks.length } }
@@ -196,8 +212,12 @@ function headerOf(header: SegmentHeader): NonNullable<InspectedSegment["header"]
     previousSeq,
     previousBaseline,
     created: formatTime(createdUs, 6),
-    compacted: (flags & SEGMENT_COMPACTED) !== 0,
+    compacted: isCompacted({ flags }),
   };
+}
+
+function isCompacted(header: { flags: number } | undefined): boolean {
+  return ((header?.flags ?? 0) & SEGMENT_COMPACTED) !== 0;
 }
 
 const FLAG_NAMES = [

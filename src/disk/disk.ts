@@ -56,10 +56,11 @@ export interface DiskFile {
   /** Resolves when every write that had returned before the call survives power loss. */
   sync(): Promise<void>;
   /**
-   * Lets go of what memory holds of the file beside storage, so that reads show what storage has. They could show more
+   * Lets go of what memory holds of a range beside storage, so that reads show what storage has; without a length of all
+   * from `offset` on. They could show more
    * after a sync that has failed, even one of an earlier process. What waits for a sync stays. Best effort.
    */
-  forgetCached(): void;
+  forgetCached(offset?: number, length?: number): void;
   /** Closes it; using it afterwards is a mistake. */
   close(): void;
 }

@@ -112,8 +112,8 @@ class LocalFile implements DiskFile {
     return syncDescriptor(this.#fd, this.path, fs.fdatasync);
   }
 
-  forgetCached(): void {
-    dropCleanPages(this.#fd);
+  forgetCached(offset = 0, length = 0): void {
+    dropCleanPages(this.#fd, offset, length);
   }
 
   close(): void {

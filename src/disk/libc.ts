@@ -90,9 +90,12 @@ export function reserveSpace(
   }
 }
 
-/** Drops pages of a file that are in memory and not waiting to be written (`posix_fadvise(2)`, DONTNEED). */
-export function dropCleanPages(fd: number): void {
-  library.symbols.posix_fadvise(fd, 0n, 0n, FADV_DONTNEED);
+/**
+ * Drops pages of a range of a file that are in memory and not waiting to be written (`posix_fadvise(2)`, DONTNEED); a length
+ * of 0 means to the end.
+ */
+export function dropCleanPages(fd: number, offset: number, length: number): void {
+  library.symbols.posix_fadvise(fd, BigInt(offset), BigInt(length), FADV_DONTNEED);
 }
 
 /** Size of a file or block device (`lseek(2)`, SEEK_END), or -1. */

@@ -10,7 +10,9 @@
  * durable before the older, a power cut could leave a hole in the middle of history; recovery drops everything
  * behind such a hole, which is safe because nothing behind it was ever acknowledged as durable.
  *
- * Space is reserved before it is needed, so a full disk refuses an `append` and leaves no half record behind. The
+ * Space is reserved before it is needed, so a full disk refuses an `append` and leaves no half record behind. The file
+ * has the size of what is reserved: a sync that finds the size unchanged takes a fraction of the time. So the last segment
+ * after a crash ends with zeroes, which are no record; a finished one is cut to its records. The
  * last {@linkcode SMALL_RESERVE_BYTES} of what is reserved are for small records (flushes, marks, descriptions), so
  * that these still find room when data is refused. After a failed write or sync the writer refuses all further work:
  * what the kernel kept is not known any more.
@@ -265,7 +267,7 @@ export class JournalWriter {
       active.reservedBytes;
     if (missing > 0) {
       const bytes = this.#allowed(missing, isSmall);
-      active.file.reserve(active.reservedBytes, bytes);
+      reserve(active.file, active.reservedBytes, bytes);
       active.reservedBytes += bytes;
     }
     return active;
@@ -294,7 +296,7 @@ export class JournalWriter {
     const active = { number, file, previousSeq: this.#lastSeq, writtenBytes: 0, reservedBytes };
     const createdUs = clock.nowUs();
     try {
-      file.reserve(0, reservedBytes);
+      reserve(file, 0, reservedBytes);
       this.#buffer.set(
         encodeSegmentHeader({
           flags: 0,
@@ -421,4 +423,10 @@ export class JournalWriter {
       this.#unsynced = [];
     }
   }
+}
+
+/** Reserves space, and extends the file over it. */
+function reserve(file: DiskFile, offset: number, length: number): void {
+  file.reserve(offset, length);
+  file.truncate(offset + length);
 }

@@ -27,7 +27,7 @@ import {
   type SegmentHeader,
 } from "./format.ts";
 import { ReadWindow } from "./_read_window.ts";
-import { damagedAsZeroes, type SegmentBytes } from "./segment_walk.ts";
+import { damagedAsZeroes, isUnusedFrom, type SegmentBytes } from "./segment_walk.ts";
 
 /** A run of blocks inside one record. */
 export interface BlockRun {
@@ -61,8 +61,10 @@ export interface ScanResult {
   readonly header: SegmentHeader | undefined;
   /** Where the last whole record ends. */
   readonly validBytes: number;
-  /** Size of the file; more than `validBytes` when there is a tail that is no record. */
+  /** Size of the file; more than `validBytes` and `unusedBytes` when there is a tail that is no record. */
   readonly fileBytes: number;
+  /** Bytes at the end that were reserved and never written. */
+  readonly unusedBytes: number;
 }
 
 /** A random read of a file that is not open costs twice as much; so many hold 16 GiB of history. */
@@ -283,7 +285,7 @@ export class SegmentReader {
     const header = this.header(segment);
     const fileBytes = this.#scanBytes(segment);
     if (header === undefined || header.segment !== segment) {
-      return { header: undefined, validBytes: 0, fileBytes };
+      return { header: undefined, validBytes: 0, fileBytes, unusedBytes: 0 };
     }
     const headBytes = new Uint8Array(RECORD_HEADER_BYTES);
     let at = Math.max(from, SEGMENT_HEADER_BYTES);
@@ -298,7 +300,8 @@ export class SegmentReader {
       if (visit({ header: record, offset: at, text }) === false) break;
       at += recordBytes(record);
     }
-    return { header, validBytes: at, fileBytes };
+    const isUnused = at < fileBytes && !this.isCompressed(segment) && isUnusedFrom(this.#open(segment), at);
+    return { header, validBytes: at, fileBytes, unusedBytes: isUnused ? fileBytes - at : 0 };
   }
 
   #scanBytes(segment: number): number {

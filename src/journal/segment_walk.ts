@@ -1,6 +1,6 @@
 /**
  * Walks through a segment that may be damaged: every record whose header can be proved, and the stretches between that
- * are no record. Bodies are left unread.
+ * are no record. Bodies are left unread. Of a segment that was not finished the end is reserved and was never written.
  *
  * Behind bytes that are no record, the walk goes on at the next header that its own checksum and that of its table or
  * text prove. A header in which a single byte has changed is told for what it was: its checksum finds that byte, and the
@@ -12,6 +12,7 @@ import { VarveError } from "../base/errors.ts";
 import { Buffer } from "node:buffer";
 import { crc32 } from "node:zlib";
 import { BLOCK_BYTES } from "../base/block_device.ts";
+import { isZero } from "../base/bytes.ts";
 import {
   CHECKSUM_BYTES,
   decodeRecordHeader,
@@ -78,6 +79,14 @@ export type WalkStep =
     readonly offset: number;
     /** Where the next record begins, or the file ends. */
     readonly end: number;
+  }
+  | {
+    /** Nothing but zeroes up to the end of the file: where the segment is known to be finished, damage. */
+    readonly kind: "unused";
+    /** First of them. */
+    readonly offset: number;
+    /** Where the file ends. */
+    readonly end: number;
   };
 
 const SEARCH_BYTES = 1 << 20;
@@ -101,9 +110,23 @@ export function* walkSegment(
       at += recordBytes(header);
       continue;
     }
+    if (header === undefined && isUnusedFrom(bytes, at)) {
+      return yield { kind: "unused", offset: at, end: size };
+    }
     const end = nextRecord(bytes, at + 1, segment, seq) ?? size;
     yield { kind: "damage", offset: at, end };
     at = end;
+  }
+}
+
+/** Whether there are only zeroes from `from` to the end of the file, as where space was reserved and never written. */
+export function isUnusedFrom(bytes: SegmentBytes, from: number): boolean {
+  const piece = new Uint8Array(PIECE_BYTES);
+  for (let at = from;;) {
+    const got = bytes.read(at, piece);
+    if (!isZero(piece.subarray(0, got))) return false;
+    if (got < piece.length) return true;
+    at += got;
   }
 }
 
@@ -132,7 +155,7 @@ function mendedHeaderAt(bytes: SegmentBytes, at: number, segment: number): Recor
       const header = decodeRecordHeader(head, 0, segment);
       if (header === undefined || !isTableWhole(bytes, at, header)) continue;
       const end = at + recordBytes(header);
-      if (end === bytes.sizeBytes() || headerAt(bytes, end, segment) !== undefined) return header;
+      if (headerAt(bytes, end, segment) !== undefined || isUnusedFrom(bytes, end)) return header;
     }
     head[i] = found;
   }

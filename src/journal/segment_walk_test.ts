@@ -45,9 +45,9 @@ function bytesOf(all: Uint8Array): SegmentBytes {
 
 function walk(all: Uint8Array): string[] {
   return [...walkSegment(bytesOf(all), SEGMENT)].map((step) =>
-    step.kind === "damage"
-      ? `damage ${step.offset}-${step.end}`
-      : `${step.header.seq}${step.mended ? " mended" : ""}`
+    step.kind === "record"
+      ? `${step.header.seq}${step.mended ? " mended" : ""}`
+      : `${step.kind} ${step.offset}-${step.end}`
   );
 }
 
@@ -56,6 +56,15 @@ const at = (index: number) => SEGMENT_HEADER_BYTES + index * RECORD_BYTES;
 Deno.test("walkSegment() tells every record of a whole segment", () => {
   assert.deepEqual(walk(segmentOf(record(1), record(2), record(3))), ["1", "2", "3"]);
   assert.deepEqual(walk(segmentOf()), []);
+});
+
+Deno.test("walkSegment() tells the end that was reserved and never written from damage", () => {
+  const whole = segmentOf(record(1), record(2));
+  const reserved = segmentOf(whole.subarray(SEGMENT_HEADER_BYTES), new Uint8Array(9000));
+  assert.deepEqual(walk(reserved), ["1", "2", `unused ${at(2)}-${at(2) + 9000}`]);
+  const end = reserved.length;
+  reserved[end - 1] = 1;
+  assert.deepEqual(walk(reserved), ["1", "2", `damage ${at(2)}-${end}`]);
 });
 
 Deno.test("walkSegment() knows a header of which any one byte has changed", () => {
@@ -71,7 +80,7 @@ Deno.test("walkSegment() goes on behind bytes that are no record, and tells wher
   const all = segmentOf(record(1), record(2), record(3), record(4));
   all.fill(0, at(1), at(1) + 40);
   assert.deepEqual(walk(all), ["1", `damage ${at(1)}-${at(2)}`, "3", "4"]);
-  all.fill(0, at(3));
+  all.fill(9, at(3));
   assert.deepEqual(walk(all), ["1", `damage ${at(1)}-${at(2)}`, "3", `damage ${at(3)}-${all.length}`]);
   assert.deepEqual(walk(all.subarray(0, at(2) + 100)), ["1", `damage ${at(1)}-${at(2) + 100}`]);
 });

@@ -104,8 +104,10 @@ function* readCaptured(
       const place = { segment, offset };
       if (segment === end.segment && offset >= end.offset) return;
       const isTail = segment > tail.segment || (segment === tail.segment && offset >= tail.offset);
-      if (step.kind === "damage") {
+      if (step.kind !== "record") {
         if (isTail) return;
+        // What capture had reserved; that records are lost there the next segment would tell.
+        if (step.kind === "unused" && (nextAfter(captured, segment)?.previousSeq ?? seq) === seq) break;
         yield damageOf(step, segment, seq);
         broken = place;
         brokenSeq = seq;
@@ -125,12 +127,15 @@ function* readCaptured(
       yield { kind: "record", seq, header, place, bytes, isCaptured: true };
     }
     if (broken === undefined) continue;
-    const next = captured[captured.findIndex((other) => other.segment === segment) + 1];
-    const toSeq = Math.min(next?.previousSeq ?? tail.seq, tail.seq);
+    const toSeq = Math.min(nextAfter(captured, segment)?.previousSeq ?? tail.seq, tail.seq);
     yield* lostBetween(brokenSeq + 1, toSeq, broken, survey);
     seq = Math.max(seq, toSeq);
   }
   yield* missing(tail.seq, { segment: captured.at(-1)?.segment ?? tail.segment, offset: 0 });
+}
+
+function nextAfter(captured: readonly FoundSegment[], segment: number): FoundSegment | undefined {
+  return captured[captured.findIndex((other) => other.segment === segment) + 1];
 }
 
 /** A segment that a compaction wrote: its sequences have gaps, so damage may hide any of those around it. */
@@ -143,7 +148,7 @@ function* readCompacted(
   let broken: RecordPlace | undefined;
   for (const step of walkSegment(segments.bytesOf(segment), segment)) {
     const place = { segment, offset: step.offset };
-    if (step.kind === "damage") {
+    if (step.kind !== "record") {
       yield damageOf(step, segment, seq);
       broken ??= place;
       continue;

@@ -118,7 +118,7 @@ function* textsOf(
   const bytes = segments.bytesOf(segment);
   for (const step of walkSegment(bytes, segment)) {
     if (step.offset >= untilOffset) return;
-    if (step.kind === "damage" || !isText(step.header.kind)) continue;
+    if (step.kind !== "record" || !isText(step.header.kind)) continue;
     const { header, offset } = step;
     const text = readText(bytes, offset, header);
     if (text === undefined) {
@@ -149,7 +149,7 @@ function findTail(segments: SegmentReader, found: SegmentSurvey, durableSeq: num
     }
     let end = SEGMENT_HEADER_BYTES;
     for (const step of walkSegment(segments.bytesOf(segment), segment)) {
-      if (step.kind === "damage" || !isCommand(step.header.kind)) continue;
+      if (step.kind !== "record" || !isCommand(step.header.kind)) continue;
       if (step.header.seq > durableSeq) {
         return seq === durableSeq
           ? { segment, offset: end, seq }
@@ -179,7 +179,7 @@ function readTail(
     const follows = segments.header(segment) !== undefined && previousSeq !== undefined &&
       (isFirst ? previousSeq <= lastSeq : previousSeq === lastSeq);
     const from = isFirst ? tail.offset : SEGMENT_HEADER_BYTES;
-    const { validBytes } = follows
+    const { validBytes, unusedBytes } = follows
       ? segments.scan(segment, from, ({ header }) => {
         if (header.kind === "baseline") hasBaseline = true;
         if (!isCommand(header.kind)) return true;
@@ -187,9 +187,9 @@ function readTail(
         lastSeq = header.seq;
         return true;
       })
-      : { validBytes: 0 };
+      : { validBytes: 0, unusedBytes: 0 };
     if (follows) end = { segment, offset: validBytes };
-    if (validBytes === bytes) continue;
+    if (validBytes + unusedBytes === bytes) continue;
     damage.push({
       segment,
       offset: validBytes,

@@ -107,8 +107,8 @@ interface Tail {
   thinned: Retained | undefined;
   /** Segments behind a break. */
   readonly behind: string[];
-  /** The segment with the break, and what is left of it. */
-  torn: { place: string; validBytes: number } | undefined;
+  /** Segments that end with what is no record, and where: at a break, or where space was reserved. */
+  readonly cuts: { place: string; validBytes: number }[];
 }
 
 /** Brings a volume to the state of its last whole record. Throws `damaged` when durable records are missing. */
@@ -254,7 +254,7 @@ function readTail(parts: RecoveryParts, numbers: readonly number[]): Tail {
     texts: [],
     thinned: undefined,
     behind: [],
-    torn: undefined,
+    cuts: [],
   };
   const waiting = numbers.filter((number) => number >= scanSegment);
   let broken = false;
@@ -276,7 +276,7 @@ function readTail(parts: RecoveryParts, numbers: readonly number[]): Tail {
       continue;
     }
     const from = segment === scanSegment ? map.getState("scan_offset", 0) : 0;
-    const { validBytes, fileBytes } = segments.scan(segment, from, (record) => {
+    const { validBytes, fileBytes, unusedBytes } = segments.scan(segment, from, (record) => {
       const { kind, seq, client } = record.header;
       if (isCommand(kind) && seq !== tail.lastSeq + 1) return false;
       if (kind === "baseline" && client > 0 && client !== tail.lastBaseline + 1) return false;
@@ -290,11 +290,14 @@ function readTail(parts: RecoveryParts, numbers: readonly number[]): Tail {
         { hint: "Bring the segment back from a copy; nothing has been changed." },
       );
     }
-    if (validBytes < fileBytes) {
+    if (unusedBytes > 0) {
+      tail.cuts.push({ place, validBytes });
+      segments.forget(segment);
+    } else if (validBytes < fileBytes) {
       refuseCompressed(segments, segment, place);
       broken = true;
       tail.droppedBytes += fileBytes - validBytes;
-      tail.torn = { place, validBytes };
+      tail.cuts.push({ place, validBytes });
       segments.forget(segment);
     }
     tail.sealed.push({
@@ -319,10 +322,11 @@ function refuseCompressed(segments: SegmentReader, segment: number, place: strin
 /** Nothing behind a break was ever acknowledged as durable. Whole segments are set aside, not destroyed. */
 function dropTorn(disk: Disk, tail: Tail): void {
   for (const place of tail.behind) disk.rename(place, `${place}.dropped`);
-  if (tail.torn === undefined) return;
-  const file = disk.open(tail.torn.place, { mode: "write" });
-  file.truncate(tail.torn.validBytes);
-  file.close();
+  for (const { place, validBytes } of tail.cuts) {
+    const file = disk.open(place, { mode: "write" });
+    file.truncate(validBytes);
+    file.close();
+  }
 }
 
 function take(

@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
+import path from "node:path";
 import { BLOCK_BYTES } from "../base/block_device.ts";
 import { VarveError } from "../base/errors.ts";
+import { segmentFileName } from "../journal/mod.ts";
+import { VOLUME_FILES } from "../timeline/past.ts";
 import { assertBytes, TestRandom, TestVolume } from "./_testing.ts";
 import type { LiveVolume } from "./live_volume.ts";
 
@@ -134,6 +137,21 @@ Deno.test("Volume.open() tells the marks that a crash kept from the catalogue", 
   await test.cutPower();
   await test.open();
   assert.deepEqual(test.texts, [{ type: "mark", name: "before", pinned: true }]);
+});
+
+Deno.test("Volume.open() cuts off what was reserved for the journal, and does not call it torn", async () => {
+  await using test = new TestVolume(SIZE);
+  const { live } = await test.create();
+  live.write(0, new Uint8Array(BLOCK_BYTES).fill(1));
+  await live.flush();
+  const place = path.join(test.directory, VOLUME_FILES.segments, segmentFileName(1));
+  const written = live.position.place.offset;
+  assert((test.disk.stat(place)?.sizeBytes ?? 0) > written, "space is reserved beyond what is written");
+  await test.cutPower();
+  await test.open();
+  assert.equal(test.volume.recovered.droppedBytes, 0);
+  assert.equal(test.disk.stat(place)?.sizeBytes, written);
+  assert.deepEqual(await test.contentAt(1), new Uint8Array(SIZE).fill(1, 0, BLOCK_BYTES));
 });
 
 Deno.test("Volume.completeBaseline() copies an adopted disk, so that history stands without it", async () => {

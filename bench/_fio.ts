@@ -4,17 +4,30 @@
  * @module
  */
 
-/** Size of the disks that benches work on, in fio's words. */
-export const BENCH_SIZE = "1G";
+/** Size of the disks that benches work on, in bytes. */
+export const BENCH_SIZE_BYTES: number = 2 ** 30;
 
 /**
  * Runs fio's nbd engine against an export: access pattern, block size, depth, bytes to move, further options.
  * Returns bytes moved per second.
  */
-export async function fio(
+export async function fio(uri: string, args: readonly string[]): Promise<number> {
+  const { read, write } = (await run(uri, args)).jobs[0];
+  return read.bw_bytes + write.bw_bytes;
+}
+
+/** Runs fio as {@linkcode fio} does; returns the commands of each second. */
+export async function fioBySecond(uri: string, args: readonly string[], folder: string): Promise<number[]> {
+  await run(uri, [...args, `--write_iops_log=${folder}/log`, "--log_avg_msec=1000"]);
+  const log = await Deno.readTextFile(`${folder}/log_iops.1.log`);
+  return log.trim().split("\n").map((line) => Number(line.split(",")[1]));
+}
+
+async function run(
   uri: string,
   [rw = "", bs = "", depth = "", bytes = "", ...more]: readonly string[],
-): Promise<number> {
+  // deno-lint-ignore no-explicit-any -- fio's own document
+): Promise<any> {
   const { success, stdout, stderr } = await new Deno.Command("fio", {
     args: [
       "--name=bench",
@@ -23,7 +36,7 @@ export async function fio(
       `--rw=${rw}`,
       `--bs=${bs}`,
       `--iodepth=${depth}`,
-      `--size=${BENCH_SIZE}`,
+      `--size=${BENCH_SIZE_BYTES}`,
       `--io_size=${bytes}`,
       "--output-format=json",
       ...more,
@@ -33,6 +46,5 @@ export async function fio(
   }).output();
   const text = new TextDecoder().decode(stdout);
   if (!success) throw new Error(`run fio against ${uri}: ${new TextDecoder().decode(stderr)}${text}`);
-  const job = JSON.parse(text.slice(text.indexOf("{"))).jobs[0];
-  return job.read.bw_bytes + job.write.bw_bytes;
+  return JSON.parse(text.slice(text.indexOf("{")));
 }

@@ -7,6 +7,7 @@
 import { TestAppliance } from "../tests/support/appliance.ts";
 import { until } from "../tests/support/run.ts";
 import { fio } from "./_fio.ts";
+import { mib, peakMemory } from "./_memory.ts";
 import { median, table } from "./_table.ts";
 
 const SIZE_BYTES = 1024 ** 3;
@@ -63,18 +64,11 @@ async function measure(versions: number): Promise<Figures> {
   };
 }
 
-/** Highest resident memory of a process so far, in bytes. */
-async function peakMemory(pid: number): Promise<number> {
-  const status = await Deno.readTextFile(`/proc/${pid}/status`);
-  return Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1]) * 1024;
-}
-
 /** Measures both and returns the table. `few` and `many` versions can be given as arguments. */
 export async function benchScale(_folder: string, args: readonly string[]): Promise<string> {
   const [few = FEW, many = MANY] = args.map(Number);
   const small = await measure(few);
   const large = await measure(many);
-  const mib = (bytes: number) => `${(bytes / 2 ** 20).toFixed(0)} MiB`;
   const name = (versions: number) => `${versions.toLocaleString("en")} versions`;
   return table([
     ["", name(few), name(many), "growth", "goal"],

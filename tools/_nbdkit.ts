@@ -1,16 +1,19 @@
 /**
- * An nbdkit server for tests.
+ * An nbdkit server for tests and benches.
  *
  * @module
  */
 
 /**
- * Runs `body` with the path of the socket of an nbdkit server; `args` name filters, the plugin and its options.
+ * Runs `body` with the path of the socket of an nbdkit server and its process number; `args` name filters, the plugin and its options.
  *
  * The file that says its process number is what to wait for: nbdkit writes it when it accepts connections, while the
  * socket's file is there between its `bind` and its `listen` too, when connecting is refused.
  */
-export async function withNbdkit(args: string[], body: (socketPath: string) => Promise<void>): Promise<void> {
+export async function withNbdkit(
+  args: string[],
+  body: (socketPath: string, pid: number) => Promise<void>,
+): Promise<void> {
   const folder = await Deno.makeTempDir({ prefix: "varve-nbdkit-" });
   const socketPath = `${folder}/nbd.sock`;
   const readyPath = `${folder}/nbdkit.pid`;
@@ -26,7 +29,7 @@ export async function withNbdkit(args: string[], body: (socketPath: string) => P
       if (exit !== undefined) throw new Error(`nbdkit ${args.join(" ")}: exit code ${exit.code}`);
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
-    await body(socketPath);
+    await body(socketPath, server.pid);
   } finally {
     if (exit === undefined) server.kill();
     await exited;

@@ -108,6 +108,7 @@ export class JournalWriter {
   readonly #disk: Disk;
   readonly #options: JournalWriterOptions;
   readonly #buffer = new Uint8Array(BUFFER_BYTES);
+  readonly #view = new DataView(this.#buffer.buffer);
   #buffered = 0;
   #active: ActiveSegment | undefined;
   #nextSegment: number;
@@ -232,11 +233,11 @@ export class JournalWriter {
   }
 
   #putChecksums(at: number, tableBytes: number, payload: Uint8Array[]): number {
-    const table = new DataView(this.#buffer.buffer, at, tableBytes);
-    let entry = 0;
+    let entry = at;
     for (const part of payload) {
       for (let from = 0; from < part.length; from += BLOCK_BYTES, entry += CHECKSUM_BYTES) {
-        table.setUint32(entry, crc32(part.subarray(from, from + BLOCK_BYTES)), true);
+        const block = part.length === BLOCK_BYTES ? part : part.subarray(from, from + BLOCK_BYTES);
+        this.#view.setUint32(entry, crc32(block), true);
       }
     }
     return crc32(this.#buffer.subarray(at, at + tableBytes));

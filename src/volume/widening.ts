@@ -12,6 +12,7 @@ export type ReadBlock = (block: number) => Uint8Array;
 
 /** A write as whole blocks, in parts; whole blocks of `data` are parts of it. */
 export function wholeBlocks(offset: number, data: Uint8Array, readBlock: ReadBlock): Uint8Array[] {
+  if (offset % BLOCK_BYTES === 0 && data.length % BLOCK_BYTES === 0) return [data];
   const end = offset + data.length;
   const payload: Uint8Array[] = [];
   for (let at = offset; at < end;) {

@@ -1,14 +1,17 @@
 /** Replies on their way to a client. */
-import { encodeSimpleReply, SIMPLE_REPLY_BYTES } from "./protocol.ts";
 import type { Transport } from "./transport.ts";
 
 const CHUNK_BYTES = 64 * 1024;
 /** Chunks kept for reuse, together. */
 const KEEP_BYTES = 8 * 1024 * 1024;
 
-interface Chunk {
+/** Memory for replies. */
+export interface Chunk {
+  /** All of it. */
   readonly bytes: Uint8Array<ArrayBuffer>;
+  /** The same. */
   readonly view: DataView;
+  /** Where the next byte goes. */
   used: number;
 }
 
@@ -43,30 +46,26 @@ export class Outbox {
 
   /** Appends bytes as they are. */
   append(bytes: Uint8Array): void {
-    const chunk = this.#chunkWithRoom(bytes.length);
+    const chunk = this.reserve(bytes.length);
     chunk.bytes.set(bytes, chunk.used);
-    this.#advance(chunk, bytes.length);
+    this.advance(bytes.length);
   }
 
-  /** Appends a reply without data. */
-  reply(error: number, cookieHigh: number, cookieLow: number): void {
-    const chunk = this.#chunkWithRoom(SIMPLE_REPLY_BYTES);
-    encodeSimpleReply(chunk.view, chunk.used, error, cookieHigh, cookieLow);
-    this.#advance(chunk, SIMPLE_REPLY_BYTES);
+  /** Makes room for `bytes` bytes from the chunk's `used` on; they are not part of the replies before `advance`. */
+  reserve(bytes: number): Chunk {
+    const last = this.#chunks.at(-1);
+    if (last !== undefined && last.bytes.length - last.used >= bytes) return last;
+    const chunk = this.#takeSpare(bytes) ?? makeChunk(bytes);
+    this.#chunks.push(chunk);
+    return chunk;
   }
 
-  /** Appends a successful reply with `length` bytes of data, which `fill` puts in place; when it throws, nothing is appended. */
-  replyWithData(
-    cookieHigh: number,
-    cookieLow: number,
-    length: number,
-    fill: (target: Uint8Array) => void,
-  ): void {
-    const chunk = this.#chunkWithRoom(SIMPLE_REPLY_BYTES + length);
-    const dataAt = chunk.used + SIMPLE_REPLY_BYTES;
-    fill(chunk.bytes.subarray(dataAt, dataAt + length));
-    encodeSimpleReply(chunk.view, chunk.used, 0, cookieHigh, cookieLow);
-    this.#advance(chunk, SIMPLE_REPLY_BYTES + length);
+  /** Appends what was put into the room that was reserved last. */
+  advance(bytes: number): void {
+    const chunk = this.#chunks.at(-1);
+    if (chunk === undefined) return;
+    chunk.used += bytes;
+    this.#pendingBytes += bytes;
   }
 
   /** Sends what was appended. */
@@ -105,14 +104,6 @@ export class Outbox {
     }
   }
 
-  #chunkWithRoom(bytes: number): Chunk {
-    const last = this.#chunks.at(-1);
-    if (last !== undefined && last.bytes.length - last.used >= bytes) return last;
-    const chunk = this.#takeSpare(bytes) ?? makeChunk(bytes);
-    this.#chunks.push(chunk);
-    return chunk;
-  }
-
   /** The smallest spare chunk that is large enough. */
   #takeSpare(bytes: number): Chunk | undefined {
     let best: Chunk | undefined;
@@ -123,11 +114,6 @@ export class Outbox {
     this.#spare.splice(this.#spare.indexOf(best), 1);
     this.#spareBytes -= best.bytes.length;
     return best;
-  }
-
-  #advance(chunk: Chunk, bytes: number): void {
-    chunk.used += bytes;
-    this.#pendingBytes += bytes;
   }
 
   #recycle(chunk: Chunk): void {

@@ -172,6 +172,42 @@ export class RawClient {
     return { error: view.getUint32(4), cookie: view.getBigUint64(8) };
   }
 
+  /** Receives one structured or extended reply chunk. */
+  async chunk(): Promise<ReplyChunk> {
+    const head = new DataView((await this.receive(20)).buffer);
+    const [magic, flags, type] = [head.getUint32(0), head.getUint16(4), head.getUint16(6)];
+    if (flags > 1) throw new Error(`chunk: flags ${flags}`);
+    const common = { done: flags === 1, type, cookie: head.getBigUint64(8) };
+    if (magic === 0x668e33ef) return { ...common, content: await this.receive(head.getUint32(16)) };
+    if (magic !== 0x6e8a278c) throw new Error("chunk: wrong magic number");
+    const rest = new DataView((await this.receive(12)).buffer);
+    const offset = (BigInt(head.getUint32(16)) << 32n) + BigInt(rest.getUint32(0));
+    return { ...common, offset, content: await this.receive(Number(rest.getBigUint64(4))) };
+  }
+
+  /** Receives the chunks of one reply, when there is no other under way. */
+  async chunks(): Promise<ReplyChunk[]> {
+    const chunks: ReplyChunk[] = [];
+    do chunks.push(await this.chunk()); while (chunks.at(-1)?.done !== true);
+    return chunks;
+  }
+
+  /** Receives all replies to one option: to the acknowledgement or the error. */
+  async optionReplies(): Promise<{ type: number; data: Uint8Array }[]> {
+    const replies: { type: number; data: Uint8Array }[] = [];
+    for (;;) {
+      const { type, data } = await this.optionReply();
+      replies.push({ type, data });
+      if (type === 1 || type >= 0x8000_0000) return replies;
+    }
+  }
+
+  /** Sends an option and tells the type of the last reply to it. */
+  async ask(kind: number, data?: Uint8Array): Promise<number> {
+    await this.send(option(kind, data));
+    return (await this.optionReplies()).at(-1)?.type ?? 0;
+  }
+
   /** From the greeting to the transmission phase by EXPORT_NAME; tells size and transmission flags. */
   async enter(name: string): Promise<{ sizeBytes: number; flags: number }> {
     await this.greet();
@@ -189,6 +225,12 @@ export function option(kind: number, data: Uint8Array = new Uint8Array(), length
 /** Data of GO and INFO. */
 export function infoData(name: string, kinds: number[] = []): Uint8Array {
   return concat(u32(utf8(name).length), name, u16(kinds.length), ...kinds.map(u16));
+}
+
+/** Data of LIST_META_CONTEXT and SET_META_CONTEXT. */
+export function metaData(name: string, queries: string[]): Uint8Array {
+  const strings = queries.flatMap((query) => [u32(utf8(query).length), query]);
+  return concat(u32(utf8(name).length), name, u32(queries.length), ...strings);
 }
 
 /** What a request holds; left out: READ, no flags, cookie 1, offset and length 0, no payload. */
@@ -215,6 +257,38 @@ export function request(fields: RequestFields): Uint8Array {
   view.setUint32(24, fields.length ?? payload.length);
   bytes.set(payload, 28);
   return bytes;
+}
+
+/** What an extended request holds: as a compact one; the payload's flag is set when there is a payload, unless told. */
+export interface ExtendedRequestFields extends Omit<RequestFields, "length"> {
+  length?: bigint | number;
+}
+
+/** An extended request with its payload. */
+export function extendedRequest(fields: ExtendedRequestFields): Uint8Array {
+  const payload = fields.payload ?? new Uint8Array();
+  const bytes = new Uint8Array(32 + payload.length);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, fields.magic ?? 0x21e41c71);
+  view.setUint16(4, fields.flags ?? (payload.length > 0 ? PAYLOAD_LEN : 0));
+  view.setUint16(6, fields.type ?? 0);
+  view.setBigUint64(8, fields.cookie ?? 1n);
+  view.setBigUint64(16, BigInt(fields.offset ?? 0));
+  view.setBigUint64(24, BigInt(fields.length ?? payload.length));
+  bytes.set(payload, 32);
+  return bytes;
+}
+
+const PAYLOAD_LEN = 32;
+
+/** A chunk of a structured or extended reply. */
+export interface ReplyChunk {
+  done: boolean;
+  type: number;
+  cookie: bigint;
+  /** As an extended reply repeats it. */
+  offset?: bigint;
+  content: Uint8Array;
 }
 
 /** A folder that goes with the test, passed or failed. */

@@ -1,5 +1,6 @@
 /**
- * An NBD server over any `BlockDevice`: fixed newstyle handshake, simple replies, several listeners.
+ * An NBD server over any `BlockDevice`: fixed newstyle handshake, simple, structured and extended replies, metadata
+ * contexts, encryption by STARTTLS, several listeners.
  *
  * ```ts
  * import { MemoryDevice } from "../base/memory_device.ts";
@@ -24,4 +25,5 @@
 export * from "./exports.ts";
 export { formatListenAddress, type ListenAddress, parseListenAddress } from "./listener.ts";
 export { type CloseOptions, NbdServer, type NbdServerOptions } from "./server.ts";
+export type { TlsConnection, TlsUpgrade } from "./tls.ts";
 export { socketTransport, type Transport } from "./transport.ts";

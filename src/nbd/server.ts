@@ -8,6 +8,7 @@ import { pause, type Scheduler, systemScheduler } from "../base/turns.ts";
 import { Connection } from "./connection.ts";
 import type { ExportProvider } from "./exports.ts";
 import { type OpenListener, openListener } from "./listener.ts";
+import type { TlsUpgrade } from "./tls.ts";
 import { socketTransport, type Transport } from "./transport.ts";
 
 /** How a server is made. */
@@ -16,10 +17,19 @@ export interface NbdServerOptions {
   readonly exports: ExportProvider;
   /** Gives turns. Default: the event loop. */
   readonly scheduler?: Scheduler;
+  /** How connections are encrypted. Default: they are not. */
+  readonly tls?: TlsUpgrade;
   /** How long a client's handshake may take, in milliseconds. Default 10,000. */
   readonly handshakeTimeoutMs?: number;
+  /**
+   * How long a client may leave the server waiting after the handshake, for a request or for room for replies, in
+   * milliseconds. Default 0, which means as long as it likes: hosts may rest for days.
+   */
+  readonly idleTimeoutMs?: number;
   /** Clients served at the same time; further ones are turned away. Default 256. */
   readonly maxConnections?: number;
+  /** Clients in their handshake at the same time; further ones are turned away. Default 64. */
+  readonly maxHandshakes?: number;
   /** Told of failures that are not a client's fault: storage, exports, sockets. Default: nobody is told. */
   readonly onProblem?: (error: VarveError) => void;
 }
@@ -35,7 +45,7 @@ const ACCEPT_RETRY_MS = 100;
 
 /** Serves exports over NBD at any number of addresses. */
 export class NbdServer {
-  readonly #options: Required<NbdServerOptions>;
+  readonly #options: Required<Omit<NbdServerOptions, "tls">> & Pick<NbdServerOptions, "tls">;
   readonly #listeners = new Set<OpenListener>();
   readonly #accepting = new Set<Promise<void>>();
   readonly #connections = new Map<Connection, Promise<void>>();
@@ -46,7 +56,9 @@ export class NbdServer {
     this.#options = {
       scheduler: systemScheduler,
       handshakeTimeoutMs: 10_000,
+      idleTimeoutMs: 0,
       maxConnections: 256,
+      maxHandshakes: 64,
       onProblem: () => {},
       ...options,
     };
@@ -75,7 +87,7 @@ export class NbdServer {
 
   /** Serves one client over a transport, which is closed when this resolves. */
   async serve(transport: Transport): Promise<void> {
-    if (this.#closing || this.#connections.size >= this.#options.maxConnections) {
+    if (this.#closing || this.#isFull) {
       transport.close();
       return;
     }
@@ -85,6 +97,14 @@ export class NbdServer {
       .finally(() => this.#connections.delete(connection));
     this.#connections.set(connection, done);
     await done;
+  }
+
+  get #isFull(): boolean {
+    const { maxConnections, maxHandshakes } = this.#options;
+    if (this.#connections.size >= maxConnections) return true;
+    let handshakes = 0;
+    for (const connection of this.#connections.keys()) if (connection.exportName === undefined) handshakes++;
+    return handshakes >= maxHandshakes;
   }
 
   /** Number of clients: all of them, or those that have opened an export by this name. */

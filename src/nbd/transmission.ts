@@ -5,26 +5,47 @@
  *
  * 1. No change is acknowledged before the `commit()` that follows it and what the device holds then, no FLUSH before its `flush()`, no FUA before a
  *    `sync()` that follows its command.
- * 2. Commands run in the order in which they arrived, one after the other, without waiting for anything.
+ * 2. Commands run in the order in which they arrived, one after the other, without waiting for anything; of CACHE and
+ *    of maps that have to wait, only the beginning does.
  * 3. Everything that has arrived is one batch: one commit, at most one sync, one write of replies.
  * 4. After a connection is closed nothing is executed for it and nothing is sent; a WRITE whose payload has not
  *    arrived completely never happened.
  * 5. A refused command costs the client that command, never the connection, unless its end cannot be found.
+ * 6. What arrives after {@linkcode Transmission.stop} is refused, apart from the rest of a request that had begun.
  *
  * @module
  */
 import { VarveError } from "../base/errors.ts";
+import { inTurns, Queue, type Scheduler } from "../base/turns.ts";
+import { MAX_RUNS, type StatusContext, statusOf } from "./block_status.ts";
+import type { MapRun, OpenExport } from "./exports.ts";
+import { IdleWatch } from "./_idle_watch.ts";
 import type { Inbox } from "./_inbox.ts";
+import {
+  decodeExtendedRequest,
+  decodeRequest,
+  decodeStatusPayload,
+  emptyRequest,
+  type NbdRequest,
+} from "./_message_format.ts";
 import type { Outbox } from "./_outbox.ts";
-import type { OpenExport } from "./exports.ts";
+import { answerRead, readInPieces } from "./_reads.ts";
+import { type Failure, Replies, Tickets } from "./_replies.ts";
+import {
+  BAD_STATUS_PAYLOAD,
+  payloadBytesOf,
+  rangeRefusal,
+  refusalOf,
+  type RequestRules,
+  STOPPING,
+} from "./_requests.ts";
 import {
   Command,
   CommandFlag,
-  decodeRequest,
-  MAX_PAYLOAD_BYTES,
+  EXTENDED_REQUEST_BYTES,
+  type MessageForm,
   NbdError,
   nbdErrorOf,
-  type NbdRequest,
   REQUEST_BYTES,
 } from "./protocol.ts";
 
@@ -32,8 +53,6 @@ import {
 const REPLY_BUDGET_BYTES = 8 * 1024 * 1024;
 /** While more waits for storage than this are under way, no further command runs. */
 const MAX_WAITS = 1024;
-/** Longest payload of a refused WRITE that is received and dropped. */
-const MAX_SKIPPED_BYTES = 256 * 1024 * 1024;
 
 /** What the transmission phase needs. */
 export interface TransmissionOptions {
@@ -41,41 +60,73 @@ export interface TransmissionOptions {
   readonly inbox: Inbox;
   /** Where replies go. */
   readonly outbox: Outbox;
+  /** The form of requests and replies. */
+  readonly form: MessageForm;
   /** The export. */
   readonly opened: OpenExport;
+  /** The metadata contexts that the client has selected. */
+  readonly contexts: readonly StatusContext[];
+  /** Gives turns. */
+  readonly scheduler: Scheduler;
+  /** How long a client may leave the server waiting for it, in milliseconds; 0 for as long as it likes. */
+  readonly idleTimeoutMs: number;
   /** Told of failures of the device that are not the client's fault. */
   readonly onProblem: (error: VarveError) => void;
 }
 
+/** What became of the attempt to run the next request. */
+type Step = "done" | "starved" | "over";
+
 /** Serves requests until the client leaves, breaks the protocol, or {@linkcode Transmission.stop} is called. */
 export class Transmission {
+  readonly #options: TransmissionOptions;
   readonly #inbox: Inbox;
   readonly #outbox: Outbox;
   readonly #opened: OpenExport;
-  readonly #onProblem: (error: VarveError) => void;
-  readonly #sizeBytes: number;
-  readonly #request: NbdRequest = { flags: 0, type: 0, cookieHigh: 0, cookieLow: 0, offset: 0, length: 0 };
-  /** Cookies (upper half, lower half, …) of changes in this batch that wait for its commit. */
-  #changed: number[] = [];
-  /** Cookies of FUA changes in this batch, which wait for its sync. */
-  #forced: number[] = [];
+  readonly #replies: Replies;
+  readonly #rules: RequestRules;
+  readonly #headBytes: number;
+  readonly #decode: typeof decodeRequest;
+  readonly #idle: IdleWatch;
+  readonly #request = emptyRequest();
+  /** Changes in this batch that wait for its commit. */
+  #changed = new Tickets();
+  /** FUA changes in this batch, which wait for its sync. */
+  #forced = new Tickets();
   /** Commands that wait for storage. */
   readonly #waits = new Set<Promise<void>>();
-  /** The refused WRITE whose payload is being dropped. */
-  #skipped = { bytes: 0, error: 0, cookieHigh: 0, cookieLow: 0 };
+  /** CACHE commands run one after the other: many at once would only share the same memory and disk. */
+  readonly #caching = new Queue();
+  /** The refused request whose payload is being dropped. */
+  #skipped: { bytes: number; failure: Failure; ticket: Tickets } | undefined;
   /** The command at the head of the inbox waits for this; then `#prepared` has the outcome for it. */
-  #preparation: Promise<number> | undefined;
-  #prepared: number | undefined;
+  #preparation: Promise<Failure | undefined> | undefined;
+  #prepared: { failure: Failure | undefined } | undefined;
   #receiving = false;
   #stopping = false;
+  /** Bytes in the inbox that were there when the server began to stop. */
+  #oldBytes = 0;
 
   /** Prepares to serve; nothing happens before {@linkcode Transmission.run}. */
   constructor(options: TransmissionOptions) {
+    const { form, contexts } = options;
+    const { device } = options.opened;
+    this.#options = options;
     this.#inbox = options.inbox;
     this.#outbox = options.outbox;
     this.#opened = options.opened;
-    this.#onProblem = options.onProblem;
-    this.#sizeBytes = options.opened.device.sizeBytes;
+    this.#replies = new Replies(options.outbox, form);
+    this.#rules = {
+      form,
+      readOnly: device.readOnly,
+      sizeBytes: device.sizeBytes,
+      contextCount: contexts.length,
+    };
+    this.#headBytes = form === "extended" ? EXTENDED_REQUEST_BYTES : REQUEST_BYTES;
+    this.#decode = form === "extended" ? decodeExtendedRequest : decodeRequest;
+    this.#idle = new IdleWatch(options.scheduler, options.idleTimeoutMs, () => {
+      if (this.#waits.size === 0) this.#outbox.close();
+    });
   }
 
   /** Resolves when the conversation is over, every command that ran has ended and its reply was sent or dropped. */
@@ -86,33 +137,36 @@ export class Transmission {
         const relief = this.#opened.device.pressure?.();
         if (relief !== undefined) await relief;
         if (this.#preparation !== undefined) {
-          this.#prepared = await this.#preparation;
+          this.#prepared = { failure: await this.#preparation };
           this.#preparation = undefined;
         } else if (this.#outbox.pendingBytes > REPLY_BUDGET_BYTES) {
-          await this.#outbox.drained(REPLY_BUDGET_BYTES / 2);
+          await this.#idle.during(this.#outbox.drained(REPLY_BUDGET_BYTES / 2));
         } else if (this.#waits.size > MAX_WAITS) await Promise.race(this.#waits);
-        else if (this.#stopping && this.#betweenRequests) break;
+        else if (this.#stopping && this.#oldIsDone) break;
         else if (!await this.#receive()) break;
       }
     } finally {
       await this.#settle();
+      this.#idle.end();
     }
   }
 
   /** Ends the conversation as soon as no request is under way; half a request is waited for. */
   stop(): void {
+    if (this.#stopping) return;
     this.#stopping = true;
-    if (this.#receiving && this.#betweenRequests) void this.#settle().then(() => this.#outbox.close());
+    this.#oldBytes = this.#inbox.length;
+    if (this.#receiving && this.#oldIsDone) void this.#settle().then(() => this.#outbox.close());
   }
 
-  get #betweenRequests(): boolean {
-    return this.#inbox.length === 0 && this.#skipped.bytes === 0;
+  get #oldIsDone(): boolean {
+    return this.#oldBytes <= 0 && this.#skipped === undefined;
   }
 
   async #receive(): Promise<boolean> {
     this.#receiving = true;
     try {
-      return await this.#inbox.fill();
+      return await this.#idle.during(this.#inbox.fill());
     } finally {
       this.#receiving = false;
     }
@@ -120,7 +174,7 @@ export class Transmission {
 
   async #settle(): Promise<void> {
     while (this.#waits.size > 0) await Promise.all(this.#waits);
-    await this.#outbox.drained(0);
+    await this.#idle.during(this.#outbox.drained(0));
   }
 
   /** Runs every request that has arrived completely; `false` when the conversation is over. */
@@ -128,7 +182,7 @@ export class Transmission {
     let open = true;
     while (open && !this.#outbox.closed) {
       if (this.#outbox.pendingBytes > REPLY_BUDGET_BYTES || this.#waits.size > MAX_WAITS) break;
-      const step = this.#skipped.bytes > 0 ? this.#skipPayload() : this.#runNext();
+      const step = this.#skipped === undefined ? this.#runNext() : this.#skipPayload(this.#skipped);
       if (step === "starved") break;
       open = step === "done";
     }
@@ -136,102 +190,89 @@ export class Transmission {
     return open;
   }
 
-  #skipPayload(): "done" | "starved" {
-    const skipped = this.#skipped;
+  #consume(bytes: number): void {
+    this.#inbox.consume(bytes);
+    this.#oldBytes -= bytes;
+  }
+
+  #skipPayload(skipped: { bytes: number; failure: Failure; ticket: Tickets }): Step {
     const some = Math.min(skipped.bytes, this.#inbox.length);
-    this.#inbox.consume(some);
+    this.#consume(some);
     skipped.bytes -= some;
     if (skipped.bytes > 0) return "starved";
-    this.#outbox.reply(skipped.error, skipped.cookieHigh, skipped.cookieLow);
+    skipped.ticket.end(this.#replies, skipped.failure);
+    this.#skipped = undefined;
     return "done";
   }
 
-  #runNext(): "done" | "starved" | "over" {
+  #runNext(): Step {
     const inbox = this.#inbox;
     const request = this.#request;
-    if (inbox.length < REQUEST_BYTES) return "starved";
-    if (!decodeRequest(inbox.view, inbox.start, request) || request.type === Command.DISC) return "over";
-    const error = this.#refusal(request);
-    const payloadBytes = request.type === Command.WRITE ? request.length : 0;
-    if (error !== NbdError.NONE && payloadBytes > 0) {
-      if (payloadBytes > MAX_SKIPPED_BYTES) return "over";
-      const { cookieHigh, cookieLow } = request;
-      this.#skipped = { bytes: payloadBytes, error, cookieHigh, cookieLow };
-      inbox.consume(REQUEST_BYTES);
+    if (inbox.length < this.#headBytes) return "starved";
+    if (!this.#decode(inbox.view, inbox.start, request) || request.type === Command.DISC) return "over";
+    const payloadBytes = payloadBytesOf(request, this.#rules.form);
+    if (payloadBytes === undefined) return "over";
+    const frameBytes = this.#headBytes + payloadBytes;
+    const isLate = this.#stopping && this.#oldBytes <= 0;
+    if (isLate && inbox.length < frameBytes) return "starved";
+    const failure = isLate ? STOPPING : refusalOf(request, this.#rules);
+    if (failure !== undefined && payloadBytes > 0) {
+      this.#skipped = { bytes: payloadBytes, failure, ticket: new Tickets().add(request) };
+      this.#consume(this.#headBytes);
       return "done";
     }
-    const frameBytes = REQUEST_BYTES + payloadBytes;
     if (inbox.length < frameBytes) {
       inbox.reserve(frameBytes);
       return "starved";
     }
-    const outcome = error === NbdError.NONE ? this.#prepare(request) : error;
-    if (outcome === undefined) return "starved";
-    if (outcome === NbdError.NONE) this.#execute(request);
-    else this.#outbox.reply(outcome, request.cookieHigh, request.cookieLow);
-    inbox.consume(frameBytes);
+    const prepared = failure === undefined ? this.#prepare(request) : { failure };
+    if (prepared === undefined) return "starved";
+    if (prepared.failure === undefined) this.#execute(request, payloadBytes);
+    else this.#replies.end(request, prepared.failure);
+    this.#consume(frameBytes);
     return "done";
   }
 
   /** How the device is prepared for a change; `undefined` while that is under way. */
-  #prepare({ type, offset, length }: NbdRequest): number | undefined {
+  #prepare({ type, offset, length }: NbdRequest): { failure: Failure | undefined } | undefined {
     const prepared = this.#prepared;
     this.#prepared = undefined;
     if (prepared !== undefined) return prepared;
-    if (type !== Command.WRITE && type !== Command.TRIM && type !== Command.WRITE_ZEROES) {
-      return NbdError.NONE;
-    }
+    if (type !== Command.WRITE && type !== Command.TRIM && type !== Command.WRITE_ZEROES) return PREPARED;
     const preparation = this.#opened.device.prepare?.(offset, length);
-    if (preparation === undefined) return NbdError.NONE;
-    this.#preparation = preparation.then(() => NbdError.NONE, (thrown) => this.#errorOf(thrown, type));
+    if (preparation === undefined) return PREPARED;
+    this.#preparation = preparation.then(() => undefined, (thrown) => this.#failureOf(thrown, type));
     return undefined;
   }
 
-  /** The error of a request that cannot be right, whatever the device holds. */
-  #refusal({ type, flags, offset, length }: NbdRequest): number {
-    let allowedFlags: number = CommandFlag.FUA;
-    if (type === Command.WRITE_ZEROES) allowedFlags |= CommandFlag.NO_HOLE;
-    if ((flags & ~allowedFlags) !== 0) return NbdError.EINVAL;
-    switch (type) {
-      case Command.FLUSH:
-        return offset === 0 && length === 0 ? NbdError.NONE : NbdError.EINVAL;
-      case Command.READ:
-        if (length > MAX_PAYLOAD_BYTES) return NbdError.EINVAL;
-        break;
-      case Command.WRITE:
-        if (this.#opened.device.readOnly) return NbdError.EPERM;
-        if (length > MAX_PAYLOAD_BYTES) return NbdError.EINVAL;
-        break;
-      case Command.TRIM:
-      case Command.WRITE_ZEROES:
-        if (this.#opened.device.readOnly) return NbdError.EPERM;
-        break;
-      default:
-        return NbdError.EINVAL;
-    }
-    return length <= this.#sizeBytes - offset ? NbdError.NONE : nbdErrorOf("out-of-range", type);
-  }
-
-  #execute(request: NbdRequest): void {
-    const { type, offset, length, cookieHigh, cookieLow } = request;
+  #execute(request: NbdRequest, payloadBytes: number): void {
+    const { type, offset, length } = request;
     const { device, client } = this.#opened;
     const fua = (request.flags & CommandFlag.FUA) !== 0;
     try {
       switch (type) {
         case Command.READ:
-          this.#outbox.replyWithData(cookieHigh, cookieLow, length, (target) => {
-            if (length > 0) device.read(offset, target);
+          answerRead(this.#replies, request, {
+            device,
+            inChunks: this.#rules.form !== "simple",
+            failureOf: (thrown) => this.#failureOf(thrown, type),
           });
           return;
         case Command.FLUSH:
-          this.#replyAfter(
+          this.#endAfter(
             type,
-            [cookieHigh, cookieLow],
+            new Tickets().add(request),
             () => device.readOnly ? undefined : device.flush({ client }),
           );
           return;
+        case Command.CACHE:
+          this.#cache(request);
+          return;
+        case Command.BLOCK_STATUS:
+          this.#tellStatus(request, this.#inbox.bytes(this.#headBytes, payloadBytes));
+          return;
         case Command.WRITE:
-          if (length > 0) device.write(offset, this.#inbox.bytes(REQUEST_BYTES, length), { client, fua });
+          if (length > 0) device.write(offset, this.#inbox.bytes(this.#headBytes, length), { client, fua });
           break;
         case Command.TRIM:
           if (length > 0) device.trim(offset, length, { client, fua });
@@ -240,58 +281,118 @@ export class Transmission {
           if (length > 0) device.zero(offset, length, { client, fua });
           break;
       }
-      (fua ? this.#forced : this.#changed).push(cookieHigh, cookieLow);
+      (fua ? this.#forced : this.#changed).add(request);
     } catch (thrown) {
-      this.#outbox.reply(this.#errorOf(thrown, type), cookieHigh, cookieLow);
+      this.#replies.end(request, this.#failureOf(thrown, type));
     }
+  }
+
+  #cache(request: NbdRequest): void {
+    const { offset, length } = request;
+    const { device } = this.#opened;
+    const goesOn = () => {
+      if (this.#stopping) throw new VarveError("cancelled", "cache a range: the server is being stopped");
+      return !this.#outbox.closed;
+    };
+    const work = () => inTurns(readInPieces(device, { offset, length, goesOn }), this.#options.scheduler);
+    this.#endAfter(Command.CACHE, new Tickets().add(request), () => this.#caching.run(work));
+  }
+
+  #tellStatus(request: NbdRequest, payload: Uint8Array): void {
+    const { offset, flags } = request;
+    let { length } = request;
+    let contexts = this.#options.contexts;
+    if (payload.length > 0) {
+      const asked = decodeStatusPayload(payload);
+      const chosen = asked === undefined ? undefined : choose(contexts, asked.contexts);
+      const failure = asked === undefined || chosen === undefined || asked.length === 0
+        ? BAD_STATUS_PAYLOAD
+        : rangeRefusal(Command.BLOCK_STATUS, offset, asked.length, this.#rules);
+      if (asked === undefined || chosen === undefined || failure !== undefined) {
+        this.#replies.end(request, failure);
+        return;
+      }
+      length = asked.length;
+      contexts = chosen;
+    }
+    const max = (flags & CommandFlag.REQ_ONE) === 0 ? MAX_RUNS : 1;
+    const answer = statusOf(contexts, { offset, length, max });
+    const tell = (ticket: NbdRequest, told: MapRun[][]) => {
+      contexts.forEach(({ id }, index) =>
+        this.#replies.status(ticket, id, told[index] ?? [], index === contexts.length - 1)
+      );
+    };
+    if (!(answer instanceof Promise)) {
+      tell(request, answer);
+      return;
+    }
+    const ticket = { ...request };
+    this.#waitFor(answer.then(
+      (told) => () => tell(ticket, told),
+      (thrown) => () => this.#replies.end(ticket, this.#failureOf(thrown, Command.BLOCK_STATUS)),
+    ));
   }
 
   /** Commits what the batch changed, then lets its replies go. */
   #endBatch(): void {
     const changed = this.#changed;
     const forced = this.#forced;
-    if (changed.length > 0 || forced.length > 0) {
+    if (!changed.isEmpty || !forced.isEmpty) {
       const { device } = this.#opened;
-      this.#changed = [];
-      this.#forced = [];
+      this.#changed = new Tickets();
+      this.#forced = new Tickets();
       try {
         device.commit();
         const held = device.held?.();
-        if (held === undefined) this.#replyToAll(NbdError.NONE, changed);
-        else this.#replyAfter(Command.WRITE, changed, () => held);
-        if (forced.length > 0) this.#replyAfter(Command.WRITE, forced, () => device.sync());
+        if (held === undefined) changed.end(this.#replies);
+        else this.#endAfter(Command.WRITE, changed, () => held);
+        if (!forced.isEmpty) this.#endAfter(Command.WRITE, forced, () => device.sync());
       } catch (thrown) {
-        const error = this.#errorOf(thrown, Command.WRITE);
-        this.#replyToAll(error, changed);
-        this.#replyToAll(error, forced);
+        const failure = this.#failureOf(thrown, Command.WRITE);
+        changed.end(this.#replies, failure);
+        forced.end(this.#replies, failure);
       }
     }
     this.#outbox.publish();
   }
 
   /** Replies when storage has answered, without holding up what comes later. */
-  #replyAfter(command: number, cookies: number[], wait: () => Promise<void> | undefined): void {
-    const done = Promise.try(wait)
-      .then(() => NbdError.NONE, (thrown) => this.#errorOf(thrown, command))
-      .then((error) => {
-        this.#waits.delete(done);
-        if (this.#outbox.closed) return;
-        this.#replyToAll(error, cookies);
-        this.#outbox.publish();
-      });
+  #endAfter(command: number, tickets: Tickets, wait: () => Promise<void> | undefined): void {
+    this.#waitFor(
+      Promise.try(wait).then(
+        () => () => tickets.end(this.#replies),
+        (thrown) => {
+          const failure = this.#failureOf(thrown, command);
+          return () => tickets.end(this.#replies, failure);
+        },
+      ),
+    );
+  }
+
+  /** Lets the reply that a promise comes to go, unless nobody waits for it any more. */
+  #waitFor(outcome: Promise<() => void>): void {
+    const done = outcome.then((reply) => {
+      this.#waits.delete(done);
+      if (this.#outbox.closed) return;
+      reply();
+      this.#outbox.publish();
+    });
     this.#waits.add(done);
   }
 
-  #replyToAll(error: number, cookies: number[]): void {
-    for (let at = 0; at < cookies.length; at += 2) {
-      this.#outbox.reply(error, cookies[at] ?? 0, cookies[at + 1] ?? 0);
-    }
-  }
-
-  #errorOf(thrown: unknown, command: number): number {
+  #failureOf(thrown: unknown, command: number): Failure {
     const error = VarveError.from(thrown, "run an NBD command");
     const value = nbdErrorOf(error.code, command);
-    if (value === NbdError.EIO || value === NbdError.ENOSPC) this.#onProblem(error);
-    return value;
+    if (value === NbdError.EIO || value === NbdError.ENOSPC) this.#options.onProblem(error);
+    return { error: value, message: error.message };
   }
+}
+
+/** Nothing is in the way of a command. */
+const PREPARED = { failure: undefined };
+
+/** The contexts of these numbers; `undefined` when one is unknown or comes twice. */
+function choose(contexts: readonly StatusContext[], ids: readonly number[]): StatusContext[] | undefined {
+  const chosen = contexts.filter(({ id }) => ids.includes(id));
+  return chosen.length === ids.length && new Set(ids).size === ids.length ? chosen : undefined;
 }

@@ -4,6 +4,8 @@
  * @module
  */
 
+import type { ClientInfo } from "./exports.ts";
+
 /**
  * A two-way byte stream. One reader and one writer use it at the same time; neither calls itself twice at once.
  *
@@ -13,6 +15,8 @@
 export interface Transport {
   /** Who is at the other end, for people and logs. */
   readonly peer: string;
+  /** The process and user at the other end of a Unix socket. */
+  readonly credentials?: ClientInfo["credentials"];
   /** Puts what has arrived, at least one byte, into `target` and tells how many; `null` at the end. Throws when closed. */
   read(target: Uint8Array): number | null | Promise<number | null>;
   /** Sends all bytes of all buffers, in order; the buffers are free again when it resolves. Throws when closed. */

@@ -1,28 +1,37 @@
 /** Test doubles for the NBD room: a provider, a client that speaks raw bytes, and child processes. */
 import type { BlockDevice } from "../base/block_device.ts";
-import type { ExportProvider } from "./exports.ts";
+import type { ClientInfo, ExportMaps, ExportProvider, OpenExport } from "./exports.ts";
+import type { MessageForm } from "./protocol.ts";
 import { NbdServer, type NbdServerOptions } from "./server.ts";
+import type { TlsUpgrade } from "./tls.ts";
 import type { Transport } from "./transport.ts";
 
 /** Serves fixed devices by name and counts how often each was opened and closed. */
 export class TestExports implements ExportProvider {
   opened = 0;
   closed = 0;
+  /** Who has opened an export, in order. */
+  readonly clients: ClientInfo[] = [];
   readonly devices: Map<string, BlockDevice>;
+  readonly #maps: ExportMaps | undefined;
 
-  constructor(devices: Record<string, BlockDevice>) {
+  constructor(devices: Record<string, BlockDevice>, maps?: ExportMaps) {
     this.devices = new Map(Object.entries(devices));
+    this.#maps = maps;
   }
 
   list() {
     return [...this.devices.keys()].map((name) => ({ name, description: `about ${name}` }));
   }
 
-  open(name: string) {
+  open(name: string, info: ClientInfo): Promise<OpenExport | undefined> {
     const device = this.devices.get(name);
     if (device === undefined) return Promise.resolve(undefined);
+    this.clients.push(info);
     const client = ++this.opened;
-    return Promise.resolve({ device, description: `about ${name}`, client, close: () => void this.closed++ });
+    const maps = this.#maps === undefined ? {} : { maps: this.#maps };
+    const close = () => void this.closed++;
+    return Promise.resolve({ device, description: `about ${name}`, client, close, ...maps });
   }
 }
 
@@ -83,6 +92,7 @@ export class RawClient {
     let closed = false;
     const transport: Transport = {
       peer: "memory",
+      credentials: { pid: 7, uid: 8, gid: 9 },
       read: (target) => toServer.receive(target),
       write(buffers) {
         if (closed) throw new Error("write to a closed transport");
@@ -118,6 +128,20 @@ export class RawClient {
       (target) => conn.read(target),
       () => conn.closeWrite(),
       () => conn.close(),
+    );
+  }
+
+  /** The same connection behind {@linkcode mask}: what a client is after the handshake of {@linkcode maskingTls}. */
+  masked(): RawClient {
+    return new RawClient(
+      (bytes) => this.#send(mask(bytes.slice())),
+      async (target) => {
+        const length = await this.#receive(target);
+        mask(target.subarray(0, length ?? 0));
+        return length;
+      },
+      this.endSending,
+      this.close,
     );
   }
 
@@ -291,6 +315,129 @@ export interface ReplyChunk {
   content: Uint8Array;
 }
 
+/** Turns bytes into their likes under "encryption", and back, in place. */
+function mask(bytes: Uint8Array): Uint8Array {
+  for (let at = 0; at < bytes.length; at++) bytes[at] = (bytes[at] ?? 0) ^ 0x5a;
+  return bytes;
+}
+
+/** What the client of {@linkcode maskingTls} says first. */
+export const TLS_HELLO = "HELLO, SERVER";
+
+/** "Encryption" by a mask: the client says {@linkcode TLS_HELLO}, and from then on both mask their bytes. */
+export function maskingTls(required = false, certificate?: string): TlsUpgrade & { upgrades: number } {
+  return {
+    required,
+    upgrades: 0,
+    async upgrade(plain) {
+      this.upgrades++;
+      const hello = new Uint8Array(TLS_HELLO.length);
+      for (let done = 0; done < hello.length;) {
+        const received = await plain.read(hello.subarray(done));
+        if (received === null) throw new Error("TLS: the client has left");
+        done += received;
+      }
+      if (new TextDecoder().decode(hello) !== TLS_HELLO) {
+        plain.close();
+        throw new Error("TLS: that is no hello");
+      }
+      const transport: Transport = {
+        peer: plain.peer,
+        async read(target) {
+          const length = await plain.read(target);
+          mask(target.subarray(0, length ?? 0));
+          return length;
+        },
+        write: (buffers) => plain.write(buffers.map((buffer) => mask(buffer.slice()))),
+        close: () => plain.close(),
+      };
+      return { transport, ...(certificate === undefined ? {} : { certificate }) };
+    },
+  };
+}
+
+/** What a client in memory asks for before it enters the transmission phase of the export `disk`. */
+export interface EnterOptions {
+  /** Default: structured. */
+  form?: MessageForm;
+  /** Queries of SET_META_CONTEXT. Default: none is sent. */
+  queries?: string[];
+  /** Maps of the export. */
+  maps?: ExportMaps;
+  /** More for the server. */
+  server?: Partial<NbdServerOptions>;
+}
+
+/** A client in the transmission phase of a device; its contexts by name. */
+export async function enterDevice(device: BlockDevice, options: EnterOptions = {}) {
+  const { form = "structured", queries, maps } = options;
+  const exports = new TestExports({ disk: device }, maps);
+  const server = new NbdServer({ exports, ...options.server });
+  const { client, done } = RawClient.inMemory(server);
+  await client.greet();
+  if (form === "structured") await client.ask(8);
+  if (form === "extended") await client.ask(11);
+  const contexts = new Map<string, number>();
+  if (queries !== undefined) {
+    await client.send(option(10, metaData("disk", queries)));
+    for (const { type, data } of await client.optionReplies()) {
+      if (type === 4) contexts.set(new TextDecoder().decode(data.subarray(4)), viewOf(data).getUint32(0));
+    }
+  }
+  await client.send(option(7, infoData("disk")));
+  const [info] = await client.optionReplies();
+  const flags = info === undefined ? 0 : viewOf(info.data).getUint16(10);
+  /** Sends one request and receives the chunks of its reply. */
+  const ask = async (fields: RequestFields | ExtendedRequestFields) => {
+    await client.send(form === "extended" ? extendedRequest(fields) : request(fields as RequestFields));
+    return await client.chunks();
+  };
+  const leave = async () => {
+    await client.send(form === "extended" ? extendedRequest({ type: 2 }) : request({ type: 2 }));
+    if ((await client.receiveAll()).length > 0) throw new Error("leave: the server had more to say");
+    await done;
+  };
+  return { client, server, exports, done, contexts, flags, ask, leave };
+}
+
+/** The error, message and offset of an error chunk; `undefined` for another chunk. */
+export function errorIn(
+  chunk: ReplyChunk | undefined,
+): { error: number; message: string; offset?: number } | undefined {
+  if (chunk === undefined || chunk.type < 0x8000) return undefined;
+  const view = viewOf(chunk.content);
+  const length = view.getUint16(4);
+  const message = new TextDecoder("utf-8", { fatal: true }).decode(chunk.content.subarray(6, 6 + length));
+  const common = { error: view.getUint32(0), message };
+  if (chunk.type === 0x8001 && chunk.content.length === 6 + length) return common;
+  if (chunk.type === 0x8002 && chunk.content.length === 14 + length) {
+    return { ...common, offset: Number(view.getBigUint64(6 + length)) };
+  }
+  throw new Error("error chunk: its lengths do not add up");
+}
+
+/** The runs in a chunk of block status, of either size. */
+export function runsIn(
+  chunk: ReplyChunk | undefined,
+): { context: number; runs: [length: number, flags: number][] } {
+  if (chunk === undefined) throw new Error("block status: no chunk");
+  const view = viewOf(chunk.content);
+  const runs: [number, number][] = [];
+  if (chunk.type === 5) {
+    for (let at = 4; at < view.byteLength; at += 8) runs.push([view.getUint32(at), view.getUint32(at + 4)]);
+  } else if (chunk.type === 6) {
+    for (let at = 8; at < view.byteLength; at += 16) {
+      runs.push([Number(view.getBigUint64(at)), Number(view.getBigUint64(at + 8))]);
+    }
+    if (view.getUint32(4) !== runs.length) throw new Error("block status: the count is wrong");
+  } else throw new Error(`block status: a chunk of type ${chunk.type}`);
+  return { context: view.getUint32(0), runs };
+}
+
+function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
 /** A folder that goes with the test, passed or failed. */
 export async function makeFolder(): Promise<{ path: string } & AsyncDisposable> {
   const path = await Deno.makeTempDir({ prefix: "varve-nbd-" });
@@ -300,13 +447,14 @@ export async function makeFolder(): Promise<{ path: string } & AsyncDisposable> 
 /** Serves devices at a Unix socket in a folder of its own. */
 export async function startServer(
   devices: Record<string, BlockDevice>,
-  options: Partial<NbdServerOptions> = {},
+  options: Partial<NbdServerOptions> & { maps?: ExportMaps } = {},
 ): Promise<
   { server: NbdServer; exports: TestExports; folder: string; path: string; address: string } & AsyncDisposable
 > {
   const { path: folder, ...temporary } = await makeFolder();
-  const exports = new TestExports(devices);
-  const server = new NbdServer({ exports, ...options });
+  const { maps, ...rest } = options;
+  const exports = new TestExports(devices, maps);
+  const server = new NbdServer({ exports, ...rest });
   const path = `${folder}/nbd.sock`;
   const address = await server.listen(`unix:${path}`);
   return {

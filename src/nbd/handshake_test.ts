@@ -7,8 +7,8 @@ import { optionErrorOf, Rep } from "./protocol.ts";
 import { NbdServer } from "./server.ts";
 
 const SIZE = 1_000_003;
-const FLAGS_WRITABLE = 0x16d;
-const FLAGS_READ_ONLY = 0x10f;
+const FLAGS_WRITABLE = 0xd6d;
+const FLAGS_READ_ONLY = 0x50f;
 
 function serve(
   exports: ExportProvider = new TestExports({
@@ -105,27 +105,92 @@ Deno.test("handshake: INFO tells only what was asked for, GO goes on to transmis
   await client.send(option(6, infoData("past")));
   assert.deepEqual(await client.optionReply(), { option: 6, type: Rep.INFO, data: infoExport });
   assert.equal((await client.optionReply()).type, Rep.ACK);
-  assert.deepEqual([exports.opened, exports.closed], [1, 1]);
+  assert.deepEqual([exports.opened, exports.closed], [1, 0]);
 
   await client.send(option(7, infoData("past", [3, 2, 1, 3, 77])));
   for (const data of [infoExport, ...more]) {
     assert.deepEqual(await client.optionReply(), { option: 7, type: Rep.INFO, data });
   }
   assert.equal((await client.optionReply()).type, Rep.ACK);
-  assert.deepEqual([exports.opened, exports.closed], [2, 1]);
+  assert.deepEqual([exports.opened, exports.closed], [1, 0], "GO goes on with what INFO has told of");
 
   await client.send(request({ length: 3, cookie: 9n }));
   assert.deepEqual(await client.reply(), { error: 0, cookie: 9n });
   assert.deepEqual(await client.receive(3), new Uint8Array(3));
   client.close();
   await done;
-  assert.equal(exports.closed, 2);
+  assert.equal(exports.closed, 1);
+});
+
+Deno.test("handshake: a name opened once stays open for GO, another name closes it", async () => {
+  const device = new MemoryDevice(SIZE);
+  const exports = new TestExports({ a: device, b: device });
+  const { client, done } = serve(exports);
+  await client.greet();
+  const ask = async (kind: number, name: string) => {
+    const type = await client.ask(kind, infoData(name));
+    return [type, exports.opened, exports.closed];
+  };
+  assert.deepEqual(await ask(6, "a"), [Rep.ACK, 1, 0]);
+  assert.deepEqual(await ask(6, "a"), [Rep.ACK, 1, 0]);
+  assert.deepEqual(await ask(6, "b"), [Rep.ACK, 2, 1]);
+  assert.deepEqual(await ask(6, "nothing"), [Rep.ERR_UNKNOWN, 2, 2]);
+  assert.deepEqual(await ask(6, "a"), [Rep.ACK, 3, 2]);
+  assert.deepEqual(await ask(7, "a"), [Rep.ACK, 3, 2]);
+  client.close();
+  await done;
+  assert.equal(exports.closed, 3);
+});
+
+Deno.test("handshake: what an undecided client has opened is closed when it leaves", async () => {
+  const exports = new TestExports({ a: new MemoryDevice(SIZE) });
+  const { client, done } = serve(exports);
+  await client.greet();
+  assert.equal(await client.ask(6, infoData("a")), Rep.ACK);
+  client.close();
+  await done;
+  assert.deepEqual([exports.opened, exports.closed], [1, 1]);
+});
+
+Deno.test("handshake: structured replies and extended headers are negotiated in the order that the protocol allows", async () => {
+  const { client, done } = serve();
+  await client.greet();
+  const [STRUCTURED, EXTENDED] = [8, 11];
+  assert.equal(await client.ask(STRUCTURED, utf8("x")), Rep.ERR_INVALID);
+  assert.equal(await client.ask(EXTENDED, utf8("x")), Rep.ERR_INVALID);
+  const flags = async () => {
+    await client.send(option(6, infoData("past")));
+    const [info] = await client.optionReplies();
+    return new DataView(info?.data.buffer ?? new ArrayBuffer(12)).getUint16(10);
+  };
+  const DF = 1 << 7;
+  assert.equal(await flags(), FLAGS_READ_ONLY, "a refused option changes nothing");
+  assert.equal(await client.ask(STRUCTURED), Rep.ACK);
+  assert.equal(await flags(), FLAGS_READ_ONLY | DF);
+  assert.equal(await client.ask(STRUCTURED), Rep.ACK);
+  assert.equal(await client.ask(EXTENDED), Rep.ACK);
+  assert.equal(await client.ask(EXTENDED), Rep.ACK);
+  assert.equal(await flags(), FLAGS_READ_ONLY | DF);
+  assert.equal(await client.ask(STRUCTURED), Rep.ERR_EXT_HEADER_REQD);
+  await client.send(option(1, utf8("past")));
+  assert.equal((await client.receiveAll()).length, 0, "EXPORT_NAME does not go with extended headers");
+  await done;
+});
+
+Deno.test("handshake: a client without fixed newstyle may choose an export and nothing else", async () => {
+  for (const kind of [2, 3, 5, 6, 7, 8, 99]) {
+    const { client, done } = serve();
+    await client.greet(2);
+    await client.send(option(kind, kind === 6 || kind === 7 ? infoData("disk") : new Uint8Array()));
+    assert.equal((await client.receiveAll()).length, 0, `option ${kind}`);
+    await done;
+  }
 });
 
 Deno.test("handshake: options that are not supported are refused and survived", async () => {
   const { client, done } = serve();
   await client.greet();
-  for (const kind of [4, 5, 8, 9, 10, 11, 0, 99, 0xffff_ffff]) {
+  for (const kind of [4, 5, 0, 99, 0xffff_ffff]) {
     await client.send(option(kind, utf8("some data")));
     const reply = await client.optionReply();
     assert.deepEqual([reply.option, reply.type], [kind, Rep.ERR_UNSUP]);

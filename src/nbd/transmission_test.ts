@@ -290,6 +290,49 @@ Deno.test("transmission: requests beyond the end are refused with the protocol's
   await leave();
 });
 
+Deno.test("transmission: CACHE reads the whole range in pieces, others run meanwhile, and fails as a READ does", async () => {
+  const size = 5 * 1024 * 1024 + 3;
+  const device = new RecordingDevice(size);
+  const { ask, client, leave } = await enter(device);
+  assert.equal(await ask({ type: CACHE, offset: 1, length: size - 1 }), 0);
+  const pieces = device.calls.splice(0).map((call) => call.split(" ").map(Number).slice(1));
+  let at = 1;
+  for (const [offset, length] of pieces) {
+    assert.equal(offset, at);
+    assert.ok(length !== undefined && length > 0 && length <= 1024 * 1024);
+    at += length;
+  }
+  assert.equal(at, size);
+  assert.equal(await ask({ type: CACHE, offset: size }), 0);
+  assert.equal(await ask({ type: CACHE, offset: size - 4, length: 5 }), EINVAL);
+  assert.deepEqual(device.calls, []);
+  await client.send(
+    request({ type: CACHE, cookie: 1n, length: size }),
+    request({ type: READ, cookie: 2n, length: 0 }),
+  );
+  assert.equal((await client.reply()).cookie, 2n);
+  assert.deepEqual(await client.reply(), { error: 0, cookie: 1n });
+  device.failing.set("read", new VarveError("damaged", "bad"));
+  assert.equal(await ask({ type: CACHE, length: 1 }), EIO);
+  await leave();
+});
+
+Deno.test("transmission: a CACHE of a client that has left ends", async () => {
+  const device = new MemoryDevice(2 ** 52);
+  let reads = 0;
+  device.read = () => void reads++;
+  const { client, done } = await enter(device);
+  await client.send(
+    request({ type: CACHE, length: 0xffff_ffff }),
+    request({ type: CACHE, length: 0xffff_ffff }),
+  );
+  while (reads === 0) await new Promise((resolve) => setTimeout(resolve));
+  await client.send(request({ magic: 0 }), request({}));
+  client.close();
+  await done;
+  assert.ok(reads <= 2 * 4096);
+});
+
 Deno.test("transmission: a length of 2^32 - 1 trims and zeroes at once", async () => {
   const device = new MemoryDevice(2 ** 41);
   device.write(2 ** 32, noise(8192));
@@ -317,7 +360,7 @@ Deno.test("transmission: a zero length succeeds without troubling the device", a
 
 Deno.test("transmission: unknown commands and flags are refused and survived", async () => {
   const { ask, client, leave } = await enter(new MemoryDevice(SIZE));
-  for (const type of [CACHE, BLOCK_STATUS, 8, 99, 0xffff]) {
+  for (const type of [BLOCK_STATUS, 8, 99, 0xffff]) {
     assert.equal(await ask({ type, length: 4096 }), EINVAL);
   }
   for (const flags of [NO_HOLE, FAST_ZERO, 4, 8, 32, 0x8000]) {
@@ -325,7 +368,9 @@ Deno.test("transmission: unknown commands and flags are refused and survived", a
     assert.equal(await ask({ type: WRITE, flags, payload: noise(100) }), EINVAL);
     assert.equal(await ask({ type: TRIM, flags, length: 1 }), EINVAL);
     assert.equal(await ask({ type: FLUSH, flags }), EINVAL);
-    assert.equal(await ask({ type: WRITE_ZEROES, flags, length: 1 }), flags === NO_HOLE ? 0 : EINVAL);
+    assert.equal(await ask({ type: CACHE, flags, length: 1 }), EINVAL);
+    const isOfZeroes = flags === NO_HOLE || flags === FAST_ZERO;
+    assert.equal(await ask({ type: WRITE_ZEROES, flags, length: 1 }), isOfZeroes ? 0 : EINVAL);
   }
   assert.equal(await ask({ type: FLUSH, offset: 1 }), EINVAL);
   assert.equal(await ask({ type: FLUSH, length: 1 }), EINVAL);

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { MemoryDevice } from "../base/memory_device.ts";
 import { noise, run, startServer } from "./_testing.ts";
+import type { ExportMaps, MapRun } from "./exports.ts";
 
 const MIB = 1024 * 1024;
 
@@ -122,93 +123,103 @@ randseed=7
   assert.match(output, /err= 0/);
 });
 
-Deno.test("interop: libnbd without its strict mode meets the protocol's errors and goes on", async () => {
-  const device = new MemoryDevice(MIB);
-  await using started = await startServer({
-    disk: device,
-    past: new MemoryDevice(MIB, { readOnly: true }),
-  });
-  const script = `
-import errno, nbd, sys
-path = sys.argv[1]
+/** A volume of which the first MiB and a block further on are data. */
+function sparse(): MemoryDevice {
+  const device = new MemoryDevice(8 * MIB);
+  device.write(0, noise(MIB));
+  device.write(5 * MIB, noise(4096));
+  return device;
+}
 
-def refused(expected, call, *args):
-    try:
-        call(*args)
-    except nbd.Error as ex:
-        assert ex.errnum == expected, (ex, expected)
-        return
-    raise AssertionError("not refused: %s %s" % (call, args))
+const SINCE = "qemu:dirty-bitmap:since-10m ago";
 
-h = nbd.NBD()
-h.set_strict_mode(0)
-h.set_export_name("disk")
-h.connect_unix(path)
-assert h.get_size() == 1048576 and h.can_multi_conn() and not h.is_read_only()
-h.pwrite(b"", 0)
-assert h.pread(0, 5) == b""
-h.trim(0, 0)
-h.zero(0, 0)
-h.pwrite(b"unaligned", 4093, nbd.CMD_FLAG_FUA)
-assert h.pread(11, 4092) == b"\\0unaligned\\0"
-refused(errno.EINVAL, h.pread, 512, 1048576 - 511)
-refused(errno.ENOSPC, h.pwrite, b"x" * 512, 1048576 - 511)
-refused(errno.ENOSPC, h.zero, 512, 1048576 - 511)
-refused(errno.EINVAL, h.trim, 512, 1048576 - 511)
-refused(errno.EINVAL, h.pread, 512, (1 << 63) - 512)
-refused(errno.EINVAL, h.pread, 512, 0, nbd.CMD_FLAG_DF)
-refused(errno.EINVAL, h.trim, 512, 0, nbd.CMD_FLAG_NO_HOLE)
-refused(errno.EINVAL, h.flush, 0x8000)
-refused(errno.EINVAL, h.pwrite, b"y" * 512, 0, 0x4000)
-h.zero(4, 4094, nbd.CMD_FLAG_NO_HOLE | nbd.CMD_FLAG_FUA)
-assert h.pread(11, 4092) == b"\\0u\\0\\0\\0\\0gned\\0"
-h.flush()
-h.shutdown()
+/** Tells that the second MiB has changed. */
+const changes: ExportMaps = {
+  list: () => [SINCE],
+  open(name) {
+    if (!name.startsWith("qemu:dirty-bitmap:since-")) return Promise.resolve(undefined);
+    const runs = (offset: number, length: number, max: number) => {
+      const found: MapRun[] = [];
+      for (let at = offset; at < offset + length && found.length < max;) {
+        const dirty = at >= MIB && at < 2 * MIB;
+        const until = at < MIB ? MIB : dirty ? 2 * MIB : Infinity;
+        const end = Math.min(until, offset + length);
+        found.push({ length: end - at, flags: dirty ? 1 : 0 });
+        at = end;
+      }
+      return Promise.resolve(found);
+    };
+    return Promise.resolve({ runs });
+  },
+};
 
-h = nbd.NBD()
-h.set_strict_mode(0)
-h.set_export_name("past")
-h.connect_unix(path)
-assert h.is_read_only()
-refused(errno.EPERM, h.pwrite, b"x", 0)
-refused(errno.EPERM, h.zero, 1, 0)
-refused(errno.EPERM, h.trim, 1, 0)
-h.flush()
-h.shutdown()
+Deno.test("interop: nbdinfo tells what an export can do and maps it", async () => {
+  const past = new MemoryDevice(MIB, { readOnly: true });
+  await using started = await startServer({ disk: sparse(), past }, { maps: changes });
+  const url = `nbd+unix:///disk?socket=${started.path}`;
+  for (
+    const ability of [
+      "connect",
+      "structured-reply",
+      "df",
+      "cache",
+      "fast-zero",
+      "flush",
+      "fua",
+      "multi-conn",
+      "trim",
+      "write",
+      "zero",
+    ]
+  ) {
+    await run("nbdinfo", `--can=${ability}`, url);
+  }
+  await run("nbdinfo", "--is=read-only", `nbd+unix:///past?socket=${started.path}`);
+  const map = JSON.parse(await run("nbdinfo", "--map", "--json", url));
+  assert.deepEqual(
+    map.map(({ offset, length, type }: Record<string, number>) => [offset, length, type]),
+    [[0, MIB, 0], [MIB, 4 * MIB, 3], [5 * MIB, 4096, 0], [5 * MIB + 4096, 3 * MIB - 4096, 3]],
+  );
+  const changed = JSON.parse(await run("nbdinfo", `--map=${SINCE}`, "--json", url));
+  assert.deepEqual(
+    changed.map(({ offset, length, type }: Record<string, number>) => [offset, length, type]),
+    [[0, MIB, 0], [MIB, MIB, 1], [2 * MIB, 6 * MIB, 0]],
+  );
+  const [disk] = JSON.parse(await run("nbdinfo", "--json", url)).exports;
+  assert.deepEqual(disk.contexts, ["base:allocation", SINCE]);
+});
 
-h = nbd.NBD()
-h.set_opt_mode(True)
-h.connect_unix(path)
-h.set_export_name("nothing")
-for attempt in range(3):
-    try:
-        h.opt_go()
-        raise AssertionError("went")
-    except nbd.Error:
-        pass
-names = []
-h.opt_list(lambda name, description: names.append((name, description)) or 0)
-assert names == [("disk", "about disk"), ("past", "about past")], names
-h.set_export_name("disk")
-h.opt_info()
-h.opt_info()
-assert h.get_size() == 1048576
-try:
-    h.opt_list_meta_context(lambda name: 0)
-    raise AssertionError("listed")
-except nbd.Error:
-    pass
-h.set_export_name("past")
-h.opt_info()
-h.opt_go()
-assert h.is_read_only() and h.pread(3, 0) == b"\\0\\0\\0"
-h.shutdown()
+Deno.test("interop: qemu-img maps holes and dirty bitmaps", async () => {
+  await using started = await startServer({ disk: sparse() }, { maps: changes });
+  const image = {
+    driver: "raw",
+    file: { driver: "nbd", export: "disk", server: { type: "unix", path: started.path } },
+  };
+  const map = async (file: Record<string, unknown>) =>
+    JSON.parse(await run("qemu-img", "map", "--output=json", `json:${JSON.stringify({ ...image, file })}`));
+  const zeroes = (await map(image.file)).map((one: Record<string, unknown>) => [one["start"], one["zero"]]);
+  assert.deepEqual(zeroes, [[0, false], [MIB, true], [5 * MIB, false], [5 * MIB + 4096, true]]);
+  const found = await map({ ...image.file, "x-dirty-bitmap": SINCE });
+  // qemu shows a dirty range as one that is not data.
+  assert.deepEqual(
+    found.map((one: Record<string, unknown>) => [one["start"], one["length"], one["data"]]),
+    [[0, MIB, true], [MIB, MIB, false], [2 * MIB, 6 * MIB, true]],
+  );
+});
 
-h = nbd.NBD()
-h.set_opt_mode(True)
-h.connect_unix(path)
-h.opt_abort()
-print("done")
-`;
-  assert.equal(await run("/usr/bin/python3", "-c", script, started.path), "done\n");
+Deno.test("interop: nbdcopy copies a sparse past by its holes", async () => {
+  const content = new Uint8Array(8 * MIB);
+  sparse().read(0, content);
+  const past = sparse();
+  Object.defineProperty(past, "readOnly", { value: true });
+  let readBytes = 0;
+  const read = past.read.bind(past);
+  past.read = (offset, target) => {
+    readBytes += target.length;
+    read(offset, target);
+  };
+  await using started = await startServer({ past });
+  await run("nbdcopy", `nbd+unix:///past?socket=${started.path}`, `${started.folder}/target.img`);
+  assert.deepEqual(await Deno.readFile(`${started.folder}/target.img`), content);
+  assert.ok(readBytes < 2 * MIB, `${readBytes} bytes read of 1 MiB and a block`);
 });

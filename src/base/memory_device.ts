@@ -5,6 +5,7 @@
  */
 import { BLOCK_BYTES, type BlockDevice, type Extent } from "./block_device.ts";
 import { VarveError } from "./errors.ts";
+import { ExtentList } from "./extent_list.ts";
 
 /** How a {@linkcode MemoryDevice} is made. */
 export interface MemoryDeviceOptions {
@@ -82,26 +83,16 @@ export class MemoryDevice implements BlockDevice {
   }
 
   /** Data and holes, in units of blocks cut to the range. */
-  extents(offset: number, length: number): Extent[] {
+  extents(offset: number, length: number, max?: number): Extent[] {
     this.#checkRange("extents", offset, length);
-    const end = offset + length;
-    const extents: Extent[] = [];
-    const append = (kind: Extent["kind"], from: number, to: number) => {
-      if (from >= to) return;
-      const last = extents.at(-1);
-      if (last?.kind === kind) extents[extents.length - 1] = { ...last, length: to - last.offset };
-      else extents.push({ offset: from, length: to - from, kind });
-    };
-    let covered = offset;
-    for (const index of this.#blocksWithin(offset, end).sort((a, b) => a - b)) {
-      const from = Math.max(offset, index * BLOCK_BYTES);
-      const to = Math.min(end, (index + 1) * BLOCK_BYTES);
-      append("hole", covered, from);
-      append("data", from, to);
-      covered = to;
+    const list = new ExtentList<Extent["kind"]>(offset, length, max);
+    for (const index of this.#blocksWithin(offset, offset + length).sort((a, b) => a - b)) {
+      list.add(index * BLOCK_BYTES, "hole");
+      list.add((index + 1) * BLOCK_BYTES, "data");
+      if (list.isDone) break;
     }
-    append("hole", covered, end);
-    return extents;
+    list.add(offset + length, "hole");
+    return list.extents;
   }
 
   #store(offset: number, data: Uint8Array): void {

@@ -35,6 +35,8 @@ Deno.test("memory device: any sequence of changes acts like a byte array, and ex
       last = kind;
     }
     assert.equal(covered, to);
+    const all = device.extents(from, to - from);
+    assert.deepEqual(device.extents(from, to - from, 2), all.slice(0, 2));
   }));
 });
 

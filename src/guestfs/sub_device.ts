@@ -63,9 +63,9 @@ export class SubDevice implements BlockDevice {
   }
 
   /** The parent's data and holes within the window, with offsets of the window. */
-  extents(offset: number, length: number): Extent[] {
+  extents(offset: number, length: number, max?: number): Extent[] {
     this.#check(offset, length);
-    return this.#parent.extents(this.#offset + offset, length)
+    return this.#parent.extents(this.#offset + offset, length, max)
       .map((extent) => ({ ...extent, offset: extent.offset - this.#offset }));
   }
 

@@ -6,9 +6,10 @@
 import { BLOCK_BYTES, type BlockDevice, type Extent } from "../base/block_device.ts";
 import { blockOf, checkRange } from "../base/bytes.ts";
 import { VarveError } from "../base/errors.ts";
+import { ExtentList } from "../base/extent_list.ts";
 import type { PackedExtent } from "../catalog/packing.ts";
 import type { RecoveryMap } from "../catalog/recovery_map.ts";
-import { findExtent, REGION_BLOCKS } from "../catalog/region_map.ts";
+import { findExtent, REGION_BLOCKS, REGION_BYTES } from "../catalog/region_map.ts";
 import type { SegmentReader } from "../journal/mod.ts";
 
 /** Resolved regions kept at most, over all views that share a {@linkcode RegionCache}. */
@@ -146,36 +147,26 @@ export class View implements BlockDevice {
     }
   }
 
-  extents(offset: number, length: number): Extent[] {
+  extents(offset: number, length: number, max?: number): Extent[] {
     checkRange("map", offset, length, this.sizeBytes);
-    const result: { offset: number; length: number; kind: "data" | "hole" }[] = [];
-    const end = offset + length;
-    const add = (until: number, kind: "data" | "hole") => {
-      const last = result.at(-1);
-      const at = last === undefined ? offset : last.offset + last.length;
-      const stop = Math.min(end, until);
-      if (stop <= at) return;
-      if (last?.kind === kind) last.length += stop - at;
-      else result.push({ offset: at, length: stop - at, kind });
-    };
-    if (length === 0) return result;
-    const regionBytes = REGION_BLOCKS * BLOCK_BYTES;
-    for (let region = Math.floor(offset / regionBytes);; region++) {
-      const used = this.#source.regions.nextUsed(region);
-      if (used === undefined || used * regionBytes >= end) break;
+    const list = new ExtentList<Extent["kind"]>(offset, length, max);
+    const { regions } = this.#source;
+    for (let region = Math.floor(offset / REGION_BYTES); !list.isDone; region++) {
+      const used = regions.nextUsed(region);
+      if (used === undefined || used * REGION_BYTES >= offset + length) break;
       region = used;
-      const base = region * regionBytes;
-      add(base, "hole");
-      for (const extent of this.#source.regions.get(region, this.#seq)) {
-        add(base + extent.firstBlock * BLOCK_BYTES, "hole");
-        add(
+      const base = region * REGION_BYTES;
+      list.add(base, "hole");
+      for (const extent of regions.get(region, this.#seq)) {
+        list.add(base + extent.firstBlock * BLOCK_BYTES, "hole");
+        list.add(
           base + (extent.firstBlock + extent.blockCount) * BLOCK_BYTES,
           extent.segment === 0 ? "hole" : "data",
         );
       }
     }
-    add(end, "hole");
-    return result;
+    list.add(offset + length, "hole");
+    return list.extents;
   }
 
   write(): void {

@@ -173,6 +173,8 @@ Deno.test("View's extents cover a range exactly, by turns, and call nothing a ho
           }
         }
         assert.equal(at, offset + length);
+        const all = view.extents(offset, length);
+        for (const max of [1, 2, 4]) assert.deepEqual(view.extents(offset, length, max), all.slice(0, max));
       }
     }
     assert.deepEqual(history.view(0).extents(0, SIZE), [{ offset: 0, length: SIZE, kind: "hole" }]);

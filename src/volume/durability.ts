@@ -18,6 +18,11 @@ export type Change =
   | { readonly kind: "write"; readonly offset: number; readonly data: Uint8Array }
   | { readonly kind: "trim" | "zero"; readonly offset: number; readonly length: number };
 
+/** How many bytes a change is about. */
+export function lengthOf(change: Change): number {
+  return change.kind === "write" ? change.data.length : change.length;
+}
+
 /** What a change without data counts as, in bytes of memory. */
 const CHANGE_BYTES = 128;
 
@@ -78,6 +83,11 @@ export class Durability {
   /** Bytes captured since then. */
   get undurableBytes(): number {
     return this.#capturedBytes - this.#durableBytes;
+  }
+
+  /** What the primary does not have yet, oldest first. */
+  get waiting(): readonly Overlay[] {
+    return this.#overlays;
   }
 
   /** Whether the primary has everything that was captured. */

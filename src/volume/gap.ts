@@ -41,7 +41,7 @@ import type { Gap, Gaps } from "../catalog/gaps.ts";
 import type { RecoveryMap } from "../catalog/recovery_map.ts";
 import type { JournalWriter } from "../journal/mod.ts";
 import { ChunkSet } from "./chunk_set.ts";
-import type { Change } from "./durability.ts";
+import { type Change, lengthOf } from "./durability.ts";
 import { textOfGap } from "./gap_texts.ts";
 import type { Primary } from "./primary.ts";
 
@@ -181,15 +181,21 @@ export class GapPassage {
   /** Shows in `target`, which holds the volume's bytes from `offset` on, what the held commands will do. */
   paint(offset: number, target: Uint8Array): void {
     for (const change of this.#held) {
-      const length = change.kind === "write" ? change.data.length : change.length;
       const from = Math.max(offset, change.offset);
-      const until = Math.min(offset + target.length, change.offset + length);
+      const until = Math.min(offset + target.length, change.offset + lengthOf(change));
       if (from >= until) continue;
       const part = target.subarray(from - offset, until - offset);
       if (change.kind === "write") {
         part.set(change.data.subarray(from - change.offset, until - change.offset));
       } else part.fill(0);
     }
+  }
+
+  /** Ranges of held commands, ascending: what `paint` may show there is not known to be a hole. */
+  get heldRanges(): { offset: number; length: number }[] {
+    return this.#held
+      .map((change) => ({ offset: change.offset, length: lengthOf(change) }))
+      .sort((a, b) => a.offset - b.offset);
   }
 
   /** Ends what is under way. A gap that is open stays open. */
@@ -218,8 +224,7 @@ export class GapPassage {
   }
 
   #pass(change: Change): void {
-    const length = change.kind === "write" ? change.data.length : change.length;
-    this.#changedChunks().add(change.offset, length);
+    this.#changedChunks().add(change.offset, lengthOf(change));
     this.#host.pass(change);
   }
 

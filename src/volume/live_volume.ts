@@ -41,8 +41,9 @@ import type { BaselineLedger } from "../catalog/baseline_ledger.ts";
 import { BaselineCopier } from "./baseline_copier.ts";
 import type { CaptureHands } from "./capture_hands.ts";
 import { type GapParts, GapPassage } from "./gap.ts";
-import { type Change, Durability } from "./durability.ts";
+import { type Change, Durability, lengthOf } from "./durability.ts";
 import { BATCH_RECORDS, Indexer, type ScanPosition } from "./indexer.ts";
+import { liveExtents } from "./live_extents.ts";
 import type { Primary } from "./primary.ts";
 import { holeWithEdges, wholeBlocks } from "./widening.ts";
 import { isNoSpace, Wall } from "./wall.ts";
@@ -268,7 +269,7 @@ export class LiveVolume implements BlockDevice {
   }
 
   #captureChange(change: Change, options: CommandOptions): void {
-    this.baseline?.cover(change.offset, change.kind === "write" ? change.data.length : change.length);
+    this.baseline?.cover(change.offset, lengthOf(change));
     if (change.kind === "write") this.#captureWrite(change.offset, change.data, options);
     else this.#captureHole(change.kind, change.offset, change.length, options);
   }
@@ -501,9 +502,14 @@ export class LiveVolume implements BlockDevice {
     this.#parts.onText(text, moment);
   }
 
-  extents(offset: number, length: number): Extent[] {
+  extents(offset: number, length: number, max?: number): Extent[] {
     checkRange("map", offset, length, this.sizeBytes);
-    return length === 0 ? [] : [{ offset, length, kind: "data" }];
+    const layers = {
+      held: this.#gap.heldRanges,
+      overlays: this.#durability.waiting,
+      primary: this.#parts.primary,
+    };
+    return liveExtents(layers, offset, length, max);
   }
 
   /** Says what is durable now, so that a rebuild leaves nothing to be proved again. No segment is begun for it. */

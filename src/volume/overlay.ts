@@ -69,4 +69,18 @@ export class Overlay {
     }
     return rows;
   }
+
+  /** Blocks of a range that were entered one by one, in no order; walks the range or the entries, whichever are fewer. */
+  *blocksWithin(firstBlock: number, endBlock: number): Generator<number> {
+    if (endBlock - firstBlock <= this.#newest.size) {
+      for (let block = firstBlock; block < endBlock; block++) if (this.#newest.has(block)) yield block;
+    } else {
+      for (const block of this.#newest.keys()) if (firstBlock <= block && block < endBlock) yield block;
+    }
+  }
+
+  /** Holes that were not entered block by block and touch a range, whole, in no order. */
+  wideHolesWithin(firstBlock: number, endBlock: number): { firstBlock: number; endBlock: number }[] {
+    return this.#wide.filter((hole) => hole.firstBlock < endBlock && firstBlock < hole.endBlock);
+  }
 }

@@ -140,7 +140,7 @@ export class ObservedDevice implements BlockDevice {
     return this.#inner.sync();
   }
 
-  extents(offset: number, length: number): Extent[] {
-    return this.#inner.extents(offset, length);
+  extents(offset: number, length: number, max?: number): Extent[] {
+    return this.#inner.extents(offset, length, max);
   }
 }

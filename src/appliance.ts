@@ -199,6 +199,7 @@ class LocalAppliance implements Appliance {
       names: () => this.#volumes.names(),
       find: (name) => this.#volumes.find(name),
       resolve: (name, at) => this.resolve(name, at),
+      marks: (name) => this.listMarks(name),
     });
     this.nbdExports = exports;
     this.#volumes = new Volumes({

@@ -4,6 +4,7 @@
  * @module
  */
 import { VarveError } from "./base/errors.ts";
+import { ChangeMaps } from "./change_maps.ts";
 import { formatSize } from "./base/units.ts";
 import type { Moment } from "./engine.ts";
 import type { ClientInfo, ExportEntry, ExportProvider, OpenExport } from "./nbd/mod.ts";
@@ -17,6 +18,8 @@ export interface ExportSource {
   find(name: string): Volume | undefined;
   /** The moment that a text of the time grammar names. */
   resolve(name: string, at: string): Promise<Moment>;
+  /** Marks of a volume, oldest first. */
+  marks(name: string): readonly { readonly name: string; readonly seq: number }[];
 }
 
 /** Opens exports and counts their connections. */
@@ -45,8 +48,11 @@ export class VolumeExports implements ExportProvider {
     const volume = this.#source.find(volumeName);
     if (volume === undefined) return undefined;
     if (at < 0) {
-      const { live } = volume;
-      return this.#opened(volumeName, live, `${name}: live volume of ${formatSize(volume.sizeBytes)}`);
+      return this.#opened(volumeName, {
+        device: volume.live,
+        description: `${name}: live volume of ${formatSize(volume.sizeBytes)}`,
+        maps: this.#maps(volumeName, volume),
+      });
     }
     const expression = name.slice(at + 1);
     if (expression === "") throw new VarveError("invalid", `open ${name}: there is no time behind the @`);
@@ -54,14 +60,26 @@ export class VolumeExports implements ExportProvider {
     const device = await volume.view(moment.seq);
     // It may have been deleted meanwhile.
     if (this.#source.find(volumeName) !== volume) return undefined;
-    return this.#opened(volumeName, device, `${volumeName} as of ${moment.time}, sequence ${moment.seq}`);
+    return this.#opened(volumeName, {
+      device,
+      description: `${volumeName} as of ${moment.time}, sequence ${moment.seq}`,
+      maps: this.#maps(volumeName, volume, moment),
+    });
   }
 
-  #opened(volume: string, device: OpenExport["device"], description: string): OpenExport {
+  #maps(name: string, volume: Volume, moment?: Moment): ChangeMaps {
+    return new ChangeMaps({
+      volume,
+      moment,
+      marks: () => this.#source.marks(name),
+      resolve: (at) => this.#source.resolve(name, at),
+    });
+  }
+
+  #opened(volume: string, parts: Omit<OpenExport, "client" | "close">): OpenExport {
     this.#connections.set(volume, this.connections(volume) + 1);
     return {
-      device,
-      description,
+      ...parts,
       client: ++this.#clients,
       close: () => {
         this.#connections.set(volume, this.connections(volume) - 1);

@@ -25,6 +25,7 @@ function fixture(): { exports: VolumeExports; live: MemoryDevice; past: MemoryDe
       at === "bad"
         ? Promise.reject(new VarveError("not-retained", "find bad: gone"))
         : Promise.resolve({ seq: 7, time: `<${at}>` }),
+    marks: (name) => name === "a" ? [{ name: "x", seq: 7 }, { name: "y", seq: 8 }] : [],
   });
   return { exports, live, past };
 }
@@ -38,6 +39,9 @@ Deno.test("VolumeExports lists volumes and opens them live or as of a time", asy
   assert.equal(then?.device, past);
   assert.ok(then.description.includes("<mark:before@noon>"), "the first @ ends the name");
   assert.notEqual(now.client, then.client);
+  const since = "qemu:dirty-bitmap:since-mark:";
+  assert.deepEqual(await now.maps?.list(), [`${since}x`, `${since}y`]);
+  assert.deepEqual(await then.maps?.list(), [`${since}x`], "marks after the moment are left out");
   assert.equal(await exports.open("none", CLIENT), undefined);
   assert.equal(await exports.open("none@now", CLIENT), undefined);
   assert.equal(await exports.open("", CLIENT), undefined);

@@ -449,6 +449,15 @@ export class RecoveryMap {
     return row === undefined ? undefined : Number(row["region"]);
   }
 
+  /** Whether a region may have versions newer than `fromSeq` and not newer than `toSeq`; `false` is certain. */
+  mayDiffer(region: number, fromSeq: number, toSeq: number): boolean {
+    // Rows follow one another without overlaps, so the last one tells of all.
+    const row = this.statement(
+      "SELECT last_seq FROM regions WHERE region = ? AND kind = 0 AND seq <= ? ORDER BY seq DESC LIMIT 1",
+    ).get(region, toSeq);
+    return Number(row?.["last_seq"] ?? -1) > fromSeq || this.#wideHoleSeq(region, toSeq) > fromSeq;
+  }
+
   #wideHoleSeq(region: number, seq: number): number {
     let newest = -1;
     let node = region;

@@ -50,6 +50,11 @@ export class RegionCache {
     return this.#map.nextUsedRegion(region);
   }
 
+  /** Whether anything in a region may have changed after one sequence up to another; `false` is certain. */
+  mayDiffer(region: number, fromSeq: number, toSeq: number): boolean {
+    return this.#map.mayDiffer(region, fromSeq, toSeq);
+  }
+
   /** Forgets everything: compaction has moved bytes to other segments. */
   clear(): void {
     this.#regions.clear();

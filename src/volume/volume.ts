@@ -17,6 +17,7 @@ import { RecoveryMap } from "../catalog/recovery_map.ts";
 import type { Disk, SpaceGuard } from "../disk/mod.ts";
 import { JournalWriter, type ScannedRecord, SegmentReader } from "../journal/mod.ts";
 import { VOLUME_FILES } from "../timeline/past.ts";
+import type { ChangeSpan } from "../timeline/changes.ts";
 import { RegionCache, View } from "../timeline/view.ts";
 import { BASELINE_BYTES_PER_SECOND, scanBaseline } from "./baseline.ts";
 import { gapsOfText, textOfGap } from "./gap_texts.ts";
@@ -473,6 +474,25 @@ export class Volume {
     this.checkPast(`read sequence ${seq}`);
     await this.#live?.indexer.upTo(seq);
     return new View({ regions: this.#regions, segments: this.segments }, seq, this.sizeBytes);
+  }
+
+  /**
+   * What tells where the volume changed after one moment up to another. Both must be in the map; throws `not-retained`
+   * when one does not exist, and as `checkPast`. To be asked for again after every turn: a prune may drop moments meanwhile.
+   */
+  changes(fromSeq: number, toSeq: number): ChangeSpan {
+    this.checkPast(`read the changes since sequence ${fromSeq}`);
+    for (const seq of [fromSeq, toSeq]) {
+      if (this.moments.atSeq(seq).found !== undefined) continue;
+      throw new VarveError(
+        "not-retained",
+        `read the changes up to a moment: sequence ${seq} is not retained`,
+        {
+          hint: "Ask for moments that are still kept.",
+        },
+      );
+    }
+    return { regions: this.#regions, fromSeq, toSeq };
   }
 
   /** Forgets resolved regions: compaction has moved bytes. */

@@ -2,9 +2,8 @@ import assert from "node:assert/strict";
 import { BLOCK_BYTES } from "./base/block_device.ts";
 import { VarveError } from "./base/errors.ts";
 import { ChangeMaps } from "./change_maps.ts";
-import { type DiskFile, type DiskOpenOptions, MemoryDisk } from "./disk/mod.ts";
 import { momentInfo, resolveMoment } from "./timeline/resolve.ts";
-import { TestRandom, TestVolume } from "./volume/_testing.ts";
+import { ALMOST_FULL, TestRandom, TestVolume, TightDisk } from "./volume/_testing.ts";
 import { planPrune, prune } from "./volume/prune.ts";
 
 const BLOCKS = 64;
@@ -169,24 +168,8 @@ Deno.test("ChangeMaps are right over moments that a prune has thinned, and end w
   await assert.rejects(mapsOf(test, c.seq).open(`${SINCE}seq:${a.seq + 5}`), { code: "not-retained" });
 });
 
-/** A disk on which segments find no space while `isFull`. */
-class FullDisk extends MemoryDisk {
-  isFull = false;
-
-  override open(place: string, options?: DiskOpenOptions): DiskFile {
-    const file = super.open(place, options);
-    if (!place.endsWith(".seg")) return file;
-    const reserve = file.reserve.bind(file);
-    file.reserve = (offset, length) => {
-      if (this.isFull && length > 65_536) throw new VarveError("no-space", `reserve for ${place}: full`);
-      reserve(offset, length);
-    };
-    return file;
-  }
-}
-
 Deno.test("ChangeMaps of a live volume are refused in a gap of its history, and hold afterwards what changed in it", async () => {
-  const disk = new FullDisk();
+  const disk = new TightDisk();
   await using test = new TestVolume(SIZE, 48 << 10, disk);
   test.passthrough = true;
   await test.create();
@@ -195,7 +178,7 @@ Deno.test("ChangeMaps of a live volume are refused in a gap of its history, and 
   await mark(test, "before");
   const map = await mapsOf(test).open(`${SINCE}mark:before`);
   assert(map !== undefined);
-  disk.isFull = true;
+  disk.fullFrom = ALMOST_FULL;
   for (let block = 1; gaps.open === undefined; block++) {
     write(test, block % 20);
     live.commit();
@@ -204,7 +187,7 @@ Deno.test("ChangeMaps of a live volume are refused in a gap of its history, and 
   write(test, 50);
   await live.sync();
   await assert.rejects(async () => await map.runs(0, SIZE, 9), { code: "conflict" });
-  disk.isFull = false;
+  disk.fullFrom = undefined;
   while (gaps.open !== undefined) await new Promise((resolve) => setTimeout(resolve, 20));
   const dirty = await dirtyBlocks(mapsOf(test), "mark:before");
   for (const block of [1, 5, 50]) assert.ok(dirty.includes(block), `block ${block}`);

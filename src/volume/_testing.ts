@@ -7,11 +7,12 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import path from "node:path";
 import type { Clock } from "../base/clock.ts";
+import { VarveError } from "../base/errors.ts";
 import { type Scheduler, systemScheduler } from "../base/turns.ts";
 import type { Gap } from "../catalog/gaps.ts";
 import type { MarkRow, VolumeRow } from "../catalog/catalog.ts";
 import { isRetained } from "../catalog/moments.ts";
-import { MemoryDisk, type SpaceGuard } from "../disk/mod.ts";
+import { type DiskFile, type DiskOpenOptions, MemoryDisk, type SpaceGuard } from "../disk/mod.ts";
 import type { JournalText } from "./journal_text.ts";
 import { prepareVolume } from "./prepare_volume.ts";
 import { Volume } from "./volume.ts";
@@ -48,6 +49,28 @@ export class TestRandom {
     return Uint8Array.from({ length }, () => this.below(256));
   }
 }
+
+/** A disk on which segments find no space while `fullFrom` is set: reservations of more than so many bytes fail. */
+export class TightDisk extends MemoryDisk {
+  /** Largest reservation that finds space, in bytes. */
+  fullFrom: number | undefined;
+
+  override open(place: string, options?: DiskOpenOptions): DiskFile {
+    const file = super.open(place, options);
+    if (!place.endsWith(".seg")) return file;
+    const reserve = file.reserve.bind(file);
+    file.reserve = (offset, length) => {
+      if (this.fullFrom !== undefined && length > this.fullFrom) {
+        throw new VarveError("no-space", `reserve ${length} bytes for ${place}: the disk is full`);
+      }
+      reserve(offset, length);
+    };
+    return file;
+  }
+}
+
+/** What is left of a disk that has space for texts alone. */
+export const ALMOST_FULL = 64 << 10;
 
 /** A volume whose journal and primary are in memory; its recovery map lies in a folder of the machine. */
 export class TestVolume implements AsyncDisposable {

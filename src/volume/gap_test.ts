@@ -2,33 +2,11 @@ import assert from "node:assert/strict";
 import { BLOCK_BYTES } from "../base/block_device.ts";
 import { VarveError } from "../base/errors.ts";
 import { pause, type Scheduler, systemScheduler } from "../base/turns.ts";
-import { type DiskFile, type DiskOpenOptions, MemoryDisk } from "../disk/mod.ts";
 import { planPrune, prune } from "./prune.ts";
-import { assertBytes, TestRandom, TestVolume } from "./_testing.ts";
+import { ALMOST_FULL, assertBytes, TestRandom, TestVolume, TightDisk } from "./_testing.ts";
 
 const SIZE = 5 * 65_536 + 3 * BLOCK_BYTES + 1234;
 const SEGMENT_BYTES = 48 << 10;
-
-/** A disk on which segments find no space while `fullFrom` is set: reservations of more than so many bytes fail. */
-class TightDisk extends MemoryDisk {
-  fullFrom: number | undefined;
-
-  override open(place: string, options?: DiskOpenOptions): DiskFile {
-    const file = super.open(place, options);
-    if (!place.endsWith(".seg")) return file;
-    const reserve = file.reserve.bind(file);
-    file.reserve = (offset, length) => {
-      if (this.fullFrom !== undefined && length > this.fullFrom) {
-        throw new VarveError("no-space", `reserve ${length} bytes for ${place}: the disk is full`);
-      }
-      reserve(offset, length);
-    };
-    return file;
-  }
-}
-
-/** What is left of a disk that has space for texts alone. */
-const ALMOST_FULL = 64 << 10;
 
 /** Time goes fifty times as fast. */
 const fast: Scheduler = {

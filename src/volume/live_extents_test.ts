@@ -2,9 +2,8 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { BLOCK_BYTES, type BlockDevice, type Extent } from "../base/block_device.ts";
 import { blockOf, isZero } from "../base/bytes.ts";
-import { VarveError } from "../base/errors.ts";
 import { type DiskFile, type DiskOpenOptions, MemoryDisk } from "../disk/mod.ts";
-import { TestRandom, TestVolume } from "./_testing.ts";
+import { ALMOST_FULL, TestRandom, TestVolume, TightDisk } from "./_testing.ts";
 import { liveExtents } from "./live_extents.ts";
 import { Overlay } from "./overlay.ts";
 import { Primary } from "./primary.ts";
@@ -12,23 +11,11 @@ import { Primary } from "./primary.ts";
 /** Wide enough for holes that the overlay does not enter block by block. */
 const SIZE = 3000 * BLOCK_BYTES + 1234;
 
-/** A disk whose primaries have holes wherever a block is zero, and on which segments find no space while `isFull`. */
-class SparseDisk extends MemoryDisk {
-  isFull = false;
-
+/** A disk whose primaries have holes wherever a block is zero. */
+class SparseDisk extends TightDisk {
   override open(place: string, options?: DiskOpenOptions): DiskFile {
     const file = super.open(place, options);
-    if (!place.endsWith(".seg")) {
-      file.seek = (offset, kind) => seekByContent(file, offset, kind);
-      return file;
-    }
-    const reserve = file.reserve.bind(file);
-    file.reserve = (offset, length) => {
-      if (this.isFull && length > 65_536) {
-        throw new VarveError("no-space", `reserve ${length} bytes for ${place}: the disk is full`);
-      }
-      reserve(offset, length);
-    };
+    if (!place.endsWith(".seg")) file.seek = (offset, kind) => seekByContent(file, offset, kind);
     return file;
   }
 }
@@ -147,7 +134,7 @@ Deno.test("LiveVolume's extents count what a gap holds back as data, and afterwa
     model.fill(byte, offset, offset + length);
   };
   change(0, 1, 20 * BLOCK_BYTES);
-  disk.isFull = true;
+  disk.fullFrom = ALMOST_FULL;
   for (let i = 0; live.held() === undefined; i++) change(i * 3 * BLOCK_BYTES, 2 + i, 40_000);
   change(2000 * BLOCK_BYTES + 5, 77, 10);
   change(1000 * BLOCK_BYTES + 5, 78, 5000);
@@ -161,7 +148,7 @@ Deno.test("LiveVolume's extents count what a gap holds back as data, and afterwa
   const direct = assertExtents(live, model, 0, SIZE);
   assert.equal(at(direct, 2000 * BLOCK_BYTES), "data");
   assert.equal(at(direct, 1002 * BLOCK_BYTES), "hole");
-  disk.isFull = false;
+  disk.fullFrom = undefined;
 });
 
 /** A primary that says what it is told to say, and counts how often it is asked. */

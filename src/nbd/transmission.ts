@@ -20,7 +20,7 @@ import { inTurns, Queue, type Scheduler } from "../base/turns.ts";
 import { MAX_RUNS, type StatusContext, statusOf } from "./block_status.ts";
 import type { MapRun, OpenExport } from "./exports.ts";
 import { IdleWatch } from "./_idle_watch.ts";
-import type { Inbox } from "./_inbox.ts";
+import type { ApartPayload, Inbox } from "./_inbox.ts";
 import {
   decodeExtendedRequest,
   decodeRequest,
@@ -74,6 +74,12 @@ export interface TransmissionOptions {
   readonly onProblem: (error: VarveError) => void;
 }
 
+/** A WRITE whose payload is received into a buffer of its own. */
+interface LargeWrite {
+  readonly request: NbdRequest;
+  readonly payload: ApartPayload;
+}
+
 /** What became of the attempt to run the next request. */
 type Step = "done" | "starved" | "over";
 
@@ -102,6 +108,8 @@ export class Transmission {
   /** The command at the head of the inbox waits for this; then `#prepared` has the outcome for it. */
   #preparation: Promise<Failure | undefined> | undefined;
   #prepared: { failure: Failure | undefined } | undefined;
+  /** The WRITE whose payload is received next, apart from the inbox. */
+  #large: NbdRequest | undefined;
   #receiving = false;
   #stopping = false;
   /** Bytes in the inbox that were there when the server began to stop. */
@@ -142,7 +150,9 @@ export class Transmission {
         } else if (this.#outbox.pendingBytes > REPLY_BUDGET_BYTES) {
           await this.#idle.during(this.#outbox.drained(REPLY_BUDGET_BYTES / 2));
         } else if (this.#waits.size > MAX_WAITS) await Promise.race(this.#waits);
-        else if (this.#stopping && this.#oldIsDone) break;
+        else if (this.#large !== undefined) {
+          if (!await this.#runLarge(this.#large)) break;
+        } else if (this.#stopping && this.#oldIsDone) break;
         else if (!await this.#receive()) break;
       }
     } finally {
@@ -222,7 +232,10 @@ export class Transmission {
       return "done";
     }
     if (inbox.length < frameBytes) {
-      inbox.reserve(frameBytes);
+      if (this.#isLarge(request, frameBytes - inbox.length)) {
+        this.#large = { ...request };
+        this.#consume(this.#headBytes);
+      } else inbox.reserve(frameBytes);
       return "starved";
     }
     const prepared = failure === undefined ? this.#prepare(request) : { failure };
@@ -231,6 +244,66 @@ export class Transmission {
     else this.#replies.end(request, prepared.failure);
     this.#consume(frameBytes);
     return "done";
+  }
+
+  #isLarge({ type }: NbdRequest, restBytes: number): boolean {
+    return type === Command.WRITE && this.#inbox.isApart(restBytes);
+  }
+
+  /**
+   * Runs a large WRITE, and those that follow it at once: while one is written, the payload of the next arrives. `false`
+   * when the conversation is over.
+   */
+  async #runLarge(first: NbdRequest): Promise<boolean> {
+    let current: LargeWrite | undefined = this.#beginLarge(first);
+    this.#large = undefined;
+    while (current !== undefined) {
+      if (!await this.#idle.during(current.payload.arrived)) return false;
+      const next: LargeWrite | undefined = this.#nextLarge();
+      await this.#writeLarge(current);
+      current = next;
+    }
+    return true;
+  }
+
+  #beginLarge(request: NbdRequest): LargeWrite {
+    const atHand = Math.min(this.#inbox.length, request.length);
+    const payload = this.#inbox.receiveApart(request.length);
+    this.#oldBytes -= atHand;
+    return { request, payload };
+  }
+
+  /** The large WRITE whose head has arrived; everything else waits for its turn. */
+  #nextLarge(): LargeWrite | undefined {
+    const inbox = this.#inbox;
+    const request = this.#request;
+    if (this.#stopping || this.#outbox.closed || this.#waits.size > MAX_WAITS) return undefined;
+    if (inbox.length === 0) inbox.poll(this.#headBytes);
+    if (inbox.length < this.#headBytes || !this.#decode(inbox.view, inbox.start, request)) return undefined;
+    if (payloadBytesOf(request, this.#rules.form) === undefined || refusalOf(request, this.#rules)) {
+      return undefined;
+    }
+    if (!this.#isLarge(request, this.#headBytes + request.length - inbox.length)) return undefined;
+    this.#consume(this.#headBytes);
+    return this.#beginLarge({ ...request });
+  }
+
+  async #writeLarge({ request, payload }: LargeWrite): Promise<void> {
+    const { offset, length, type } = request;
+    const { device, client } = this.#opened;
+    try {
+      await device.prepare?.(offset, length);
+      if (this.#outbox.closed) return;
+      const fua = (request.flags & CommandFlag.FUA) !== 0;
+      device.write(offset, payload.bytes, { client, fua });
+      (fua ? this.#forced : this.#changed).add(request);
+    } catch (thrown) {
+      this.#replies.end(request, this.#failureOf(thrown, type));
+    } finally {
+      this.#inbox.release(payload);
+    }
+    this.#endBatch();
+    await device.pressure?.();
   }
 
   /** How the device is prepared for a change; `undefined` while that is under way. */

@@ -19,6 +19,12 @@ export interface Transport {
   readonly credentials?: ClientInfo["credentials"];
   /** Puts what has arrived, at least one byte, into `target` and tells how many; `null` at the end. Throws when closed. */
   read(target: Uint8Array): number | null | Promise<number | null>;
+  /**
+   * Fills the whole of `target` while this thread does other work; `false` when the stream ends before. It takes the
+   * place of `read` for bytes that are known to come, many of them; `target` belongs to it until it resolves. Throws
+   * when closed. A transport without it has nothing better than `read`.
+   */
+  readAll?(target: Uint8Array): Promise<boolean>;
   /** Sends all bytes of all buffers, in order; the buffers are free again when it resolves. Throws when closed. */
   write(buffers: readonly Uint8Array[]): void | Promise<void>;
   /** Ends both directions at once; pending and later calls fail. May be called again. */

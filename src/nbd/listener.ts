@@ -3,8 +3,14 @@
  *
  * @module
  */
+import { lookup } from "node:dns/promises";
 import { dirname } from "node:path";
 import { VarveError } from "../base/errors.ts";
+import { Acceptor } from "./_acceptor.ts";
+import { libc } from "./_libc.ts";
+import { listenAtPath, listenAtPort, portOf } from "./_sockets.ts";
+import { socketTransport } from "./socket_transport.ts";
+import type { Transport } from "./transport.ts";
 
 /** A place to listen at. */
 export type ListenAddress =
@@ -49,38 +55,39 @@ export function formatListenAddress(address: ListenAddress): string {
 export interface OpenListener {
   /** Where it listens; a port of 0 has become the real one. */
   readonly address: string;
-  /** Waits for the next connection; throws when closed. */
-  accept(): Promise<Deno.Conn>;
-  /** Stops listening; a Unix socket's file goes with it. */
+  /** Waits for the next connection; throws when closed. One waits at a time. */
+  accept(): Promise<Transport>;
+  /** Stops listening; a Unix socket's file goes with it. May be called again. */
   close(): void;
 }
 
 /**
  * Listens at an address. A Unix socket is for its owner alone (mode 0600); missing parent directories are made, and
  * the file of a dead server is replaced. Throws `conflict` when somebody listens there already or something else is
- * in the way.
+ * in the way, `not-found` for a host name without an address.
  */
 export async function openListener(text: string): Promise<OpenListener> {
   const address = parseListenAddress(text);
   try {
     return address.kind === "unix"
       ? await listenUnix(address.path)
-      : listenTcp(address.hostname, address.port);
+      : await listenTcp(address.hostname, address.port);
   } catch (thrown) {
-    if (thrown instanceof Deno.errors.AddrInUse) {
+    if (thrown instanceof VarveError && causeCode(thrown) === "EADDRINUSE") {
       throw new VarveError("conflict", `listen at ${text}: somebody else does already`, { cause: thrown });
     }
     throw VarveError.from(thrown, `listen at ${text}`);
   }
 }
 
-function listenTcp(hostname: string, port: number): OpenListener {
-  const listener = Deno.listen({ hostname, port });
-  return {
-    address: formatListenAddress({ kind: "tcp", hostname, port: listener.addr.port }),
-    accept: () => listener.accept(),
-    close: () => listener.close(),
-  };
+function causeCode({ cause }: VarveError): unknown {
+  return typeof cause === "object" && cause !== null && "code" in cause ? cause.code : undefined;
+}
+
+async function listenTcp(hostname: string, port: number): Promise<OpenListener> {
+  const { address } = await lookup(hostname);
+  const fd = listenAtPort(address, port);
+  return listening(fd, formatListenAddress({ kind: "tcp", hostname, port: portOf(fd) }));
 }
 
 async function listenUnix(path: string): Promise<OpenListener> {
@@ -91,27 +98,36 @@ async function listenUnix(path: string): Promise<OpenListener> {
   const nursery = await Deno.makeTempDir({ dir: folder, prefix: "." });
   try {
     const born = `${nursery}/s`;
-    const listener = Deno.listen({ transport: "unix", path: born });
+    const fd = listenAtPath(born);
     try {
       Deno.chmodSync(born, 0o600);
       const { dev, ino } = Deno.lstatSync(born);
       Deno.renameSync(born, path);
-      return {
-        address: formatListenAddress({ kind: "unix", path }),
-        accept: () => listener.accept(),
-        close() {
-          listener.close();
-          const found = lstatOrUndefined(path);
-          if (found?.dev === dev && found.ino === ino) Deno.removeSync(path);
-        },
-      };
+      return listening(fd, formatListenAddress({ kind: "unix", path }), () => {
+        const found = lstatOrUndefined(path);
+        if (found?.dev === dev && found.ino === ino) Deno.removeSync(path);
+      });
     } catch (thrown) {
-      listener.close();
+      libc.close(fd);
       throw thrown;
     }
   } finally {
     await Deno.remove(nursery, { recursive: true });
   }
+}
+
+/** Accepts from a listening, nonblocking socket, which it then owns; `onClosed` runs once it is closed. */
+function listening(fd: number, address: string, onClosed = () => {}): OpenListener {
+  const acceptor = new Acceptor(fd);
+  return {
+    address,
+    accept: async () => socketTransport(await acceptor.accept()),
+    close() {
+      acceptor.close();
+      onClosed();
+      onClosed = () => {};
+    },
+  };
 }
 
 /** Throws `conflict` when there is anything at the path but a socket on which nobody answers. */

@@ -26,4 +26,4 @@ export * from "./exports.ts";
 export { formatListenAddress, type ListenAddress, parseListenAddress } from "./listener.ts";
 export { type CloseOptions, NbdServer, type NbdServerOptions } from "./server.ts";
 export type { TlsConnection, TlsUpgrade } from "./tls.ts";
-export { socketTransport, type Transport } from "./transport.ts";
+export type { Transport } from "./transport.ts";

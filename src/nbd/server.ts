@@ -9,7 +9,7 @@ import { Connection } from "./connection.ts";
 import type { ExportProvider } from "./exports.ts";
 import { type OpenListener, openListener } from "./listener.ts";
 import type { TlsUpgrade } from "./tls.ts";
-import { socketTransport, type Transport } from "./transport.ts";
+import type { Transport } from "./transport.ts";
 
 /** How a server is made. */
 export interface NbdServerOptions {
@@ -133,8 +133,7 @@ export class NbdServer {
   async #accept(listener: OpenListener): Promise<void> {
     while (!this.#closing) {
       try {
-        const conn = await listener.accept();
-        void this.serve(socketTransport(conn));
+        void this.serve(await listener.accept());
       } catch (thrown) {
         if (this.#closing) return;
         this.#options.onProblem(VarveError.from(thrown, `accept a client at ${listener.address}`));

@@ -1,9 +1,8 @@
 /**
- * The byte stream under one NBD connection, and its form over a Deno socket.
+ * The byte stream under one NBD connection.
  *
  * @module
  */
-
 import type { ClientInfo } from "./exports.ts";
 
 /**
@@ -15,8 +14,8 @@ import type { ClientInfo } from "./exports.ts";
 export interface Transport {
   /** Who is at the other end, for people and logs. */
   readonly peer: string;
-  /** The process and user at the other end of a Unix socket. */
-  readonly credentials?: ClientInfo["credentials"];
+  /** The process and user at the other end, where the kernel tells them. */
+  readonly credentials?: NonNullable<ClientInfo["credentials"]>;
   /** Puts what has arrived, at least one byte, into `target` and tells how many; `null` at the end. Throws when closed. */
   read(target: Uint8Array): number | null | Promise<number | null>;
   /**
@@ -29,45 +28,4 @@ export interface Transport {
   write(buffers: readonly Uint8Array[]): void | Promise<void>;
   /** Ends both directions at once; pending and later calls fail. May be called again. */
   close(): void;
-}
-
-/** Makes a transport of a connected socket, Unix or TCP, which it then owns. */
-export function socketTransport(conn: Deno.Conn): Transport {
-  if (isTcp(conn)) {
-    conn.setNoDelay(true);
-    conn.setKeepAlive(true);
-  }
-  let open = true;
-  return {
-    peer: peerOf(conn),
-    read: (target) => conn.read(target),
-    async write(buffers) {
-      for (const buffer of buffers) {
-        for (let sent = 0; sent < buffer.length;) sent += await conn.write(buffer.subarray(sent));
-      }
-    },
-    close() {
-      if (!open) return;
-      open = false;
-      conn.close();
-    },
-  };
-}
-
-function isTcp(conn: Deno.Conn): conn is Deno.TcpConn {
-  return conn.remoteAddr.transport === "tcp";
-}
-
-function peerOf(conn: Deno.Conn): string {
-  const address = conn.remoteAddr;
-  switch (address.transport) {
-    case "tcp":
-      return address.hostname.includes(":")
-        ? `[${address.hostname}]:${address.port}`
-        : `${address.hostname}:${address.port}`;
-    case "unix":
-      return "unix";
-    default:
-      return address.transport;
-  }
 }

@@ -53,6 +53,8 @@ export interface DiskFile {
   sizeBytes(): number;
   /** The first byte at or after `offset` that is of that kind, or `undefined` when there is none before the end. */
   seek(offset: number, kind: "data" | "hole"): number | undefined;
+  /** Has storage begin to write a range, and does not wait for it. Best effort; promises nothing. */
+  beginWriting?(offset: number, length: number): void;
   /** Resolves when every write that had returned before the call survives power loss. */
   sync(): Promise<void>;
   /**

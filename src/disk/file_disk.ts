@@ -8,7 +8,7 @@ import path from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { VarveError } from "../base/errors.ts";
 import type { Disk, DiskFile, DiskLock, DiskOpenOptions, DiskSpace, DiskStat } from "./disk.ts";
-import { dropCleanPages, endOf, punchHole, reserveSpace, seekKind } from "./libc.ts";
+import { beginWriting, dropCleanPages, endOf, punchHole, reserveSpace, seekKind } from "./libc.ts";
 
 /** Endings of the files that SQLite keeps beside a database. */
 const DATABASE_COMPANIONS = ["-wal", "-shm"];
@@ -106,6 +106,10 @@ class LocalFile implements DiskFile {
     // Nothing found is an answer only where the storage can tell; else all of it counts as data.
     const tells = seekKind(this.#fd, offset, "hole") === offset;
     return kind === "data" && !tells ? offset : undefined;
+  }
+
+  beginWriting(offset: number, length: number): void {
+    beginWriting(this.#fd, offset, length);
   }
 
   sync(): Promise<void> {

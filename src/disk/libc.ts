@@ -12,6 +12,7 @@ const SEEK_END = 2;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 const FADV_DONTNEED = 4;
+const SYNC_FILE_RANGE_WRITE = 2;
 const PRIO_PROCESS = 0;
 const NICE_MAX = 19;
 const EINTR = 4;
@@ -27,6 +28,7 @@ const library = Deno.dlopen("libc.so.6", {
   open: { parameters: ["buffer", "i32", "i32"], result: "i32" },
   close: { parameters: ["i32"], result: "i32" },
   lseek: { parameters: ["i32", "i64", "i32"], result: "i64" },
+  sync_file_range: { parameters: ["i32", "i64", "i64", "u32"], result: "i32" },
   posix_fadvise: { parameters: ["i32", "i64", "i64", "i32"], result: "i32" },
   setpriority: { parameters: ["i32", "u32", "i32"], result: "i32" },
   __errno_location: { parameters: [], result: "pointer" },
@@ -96,6 +98,11 @@ export function reserveSpace(
  */
 export function dropCleanPages(fd: number, offset: number, length: number): void {
   library.symbols.posix_fadvise(fd, BigInt(offset), BigInt(length), FADV_DONTNEED);
+}
+
+/** Begins to write dirty pages of a range (`sync_file_range(2)`, WRITE). */
+export function beginWriting(fd: number, offset: number, length: number): void {
+  library.symbols.sync_file_range(fd, BigInt(offset), BigInt(length), SYNC_FILE_RANGE_WRITE);
 }
 
 /** Size of a file or block device (`lseek(2)`, SEEK_END), or -1. */

@@ -43,10 +43,11 @@ export interface DurabilityParts {
 /** What has been captured and is not durable in the primary yet. */
 export class Durability {
   readonly #parts: DurabilityParts;
-  readonly #checkpoints = new Queue();
+  readonly #journalSyncs = new Queue();
+  readonly #applications = new Queue();
   readonly #primarySyncs = new Queue();
   /** Oldest first; the last one takes new changes. */
-  #overlays: Overlay[] = [new Overlay()];
+  #overlays: Overlay[];
   /** Applied to the primary, which has not been synced since. No read needs to find them any more. */
   #unsynced: NumberRows<MapExtent>[] = [];
   /**
@@ -60,6 +61,8 @@ export class Durability {
   /** Syncs of the primary that have failed, and whether what they covered still waits to be applied again. */
   #failedSyncs = 0;
   #inDoubt = false;
+  /** What the last sync of the journal covered: every overlay before `open`. */
+  #synced: { open: Overlay; end: ScanPosition; bytes: number };
   /** Up to where the primary has it all, and up to where it is durable there. */
   #applied: ScanPosition;
   #durable: ScanPosition;
@@ -67,12 +70,20 @@ export class Durability {
   #capturedBytes = 0;
   #appliedBytes = 0;
   #durableBytes = 0;
-  #next: Partial<Record<"journal" | "apply" | "primary", Promise<void>>> = {};
+  /** Steps that have not begun. */
+  #next: {
+    journal?: Promise<void>;
+    apply?: { synced: Promise<void>; done: Promise<void> };
+    primary?: Promise<void>;
+  } = {};
 
   /** Begins with nothing: everything in the journal is in the primary and durable. */
   constructor(parts: DurabilityParts) {
     this.#parts = parts;
     this.#applied = this.#durable = parts.position();
+    const open = new Overlay();
+    this.#overlays = [open];
+    this.#synced = { open, end: this.#applied, bytes: 0 };
   }
 
   /** Up to where the primary is durable. */
@@ -145,7 +156,8 @@ export class Durability {
 
   /** Resolves when no step is under way. */
   async idle(): Promise<void> {
-    await this.#checkpoints.idle();
+    await this.#journalSyncs.idle();
+    await this.#applications.idle();
     await this.#primarySyncs.idle();
   }
 
@@ -154,16 +166,25 @@ export class Durability {
    * Calls that wait for the same step share it.
    */
   reach(step: "journal" | "apply" | "primary"): Promise<void> {
-    if (step === "primary") return this.reach("apply").then(() => this.#syncPrimary());
-    let next = this.#next[step];
-    if (next === undefined) {
-      next = this.#checkpoints.run(() => {
-        delete this.#next[step];
-        return this.#parts.relieved(() => this.#checkpoint(step));
-      });
-      this.#next[step] = next;
+    switch (step) {
+      case "journal":
+        return this.#next.journal ??= this.#journalSyncs.run(() => {
+          delete this.#next.journal;
+          return this.#parts.relieved(() => this.#syncJournal());
+        });
+      case "apply": {
+        const synced = this.reach("journal");
+        if (this.#next.apply?.synced === synced) return this.#next.apply.done;
+        // The journal's next sync does not wait for this.
+        const done = synced.then(() =>
+          this.#applications.run(() => this.#parts.relieved(() => this.#apply()))
+        );
+        this.#next.apply = { synced, done };
+        return done;
+      }
+      case "primary":
+        return this.reach("apply").then(() => this.#syncPrimary());
     }
-    return next;
   }
 
   /**
@@ -200,18 +221,22 @@ export class Durability {
     });
   }
 
-  async #checkpoint(step: "journal" | "apply"): Promise<void> {
+  async #syncJournal(): Promise<void> {
     const [end, bytes] = [this.#parts.position(), this.#capturedBytes];
-    // The overlay that takes new changes is never among those applied: the sync does not cover what comes later.
-    if (!this.#overlays.at(-1)?.isEmpty) this.#overlays.push(new Overlay());
-    const newest = this.#overlays.at(-1);
+    // The overlay that takes new changes is never among those covered.
+    let open = this.#overlays.at(-1);
+    if (open === undefined || !open.isEmpty) this.#overlays.push(open = new Overlay());
     await this.#parts.journal.sync();
-    if (step === "journal") return;
+    this.#synced = { open, end, bytes };
+  }
+
+  async #apply(): Promise<void> {
+    const { open, end, bytes } = this.#synced;
     if (this.#passedInDoubt) this.#passAgain();
     let failedSyncs: number;
     do {
       failedSyncs = this.#failedSyncs;
-      for (const overlay of this.#overlays.slice(0, this.#overlays.findIndex((other) => other === newest))) {
+      for (const overlay of before(this.#overlays, open)) {
         await this.#parts.hands.apply(overlay.remaining().toNumbers(), this.#parts.primary.sizeBytes);
         // A sync has failed meanwhile: older overlays wait again, and this one comes after them.
         if (failedSyncs !== this.#failedSyncs) break;
@@ -223,6 +248,13 @@ export class Durability {
     this.#applied = end;
     this.#appliedBytes = bytes;
   }
+}
+
+/** The elements before one of a list. */
+function before<T>(list: readonly T[], element: T): T[] {
+  const index = list.indexOf(element);
+  if (index < 0) throw new Error("an overlay that no sync has covered is gone");
+  return list.slice(0, index);
 }
 
 function memoryOf(change: Change): number {

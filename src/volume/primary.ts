@@ -12,6 +12,9 @@ import type { SegmentReader } from "../journal/mod.ts";
 /** Most bytes moved between two looks at other work. */
 const SLICE_BYTES = 1 << 20;
 
+/** A run of so many blocks goes on to storage at once. */
+const LONG_RUN_BLOCKS = 64;
+
 /** A primary of a fixed size. */
 export class Primary {
   /** Size of the volume; the file is at least as long. */
@@ -66,6 +69,8 @@ export class Primary {
       }, bytes);
       const at = start + done * BLOCK_BYTES;
       this.#file.write(at, bytes.subarray(0, Math.min(bytes.length, this.sizeBytes - at)));
+      // What is scattered may be written again before it is due; of a long run nothing is gained by waiting.
+      if (blockCount >= LONG_RUN_BLOCKS) this.#file.beginWriting?.(at, bytes.length);
       yield;
     }
   }

@@ -55,8 +55,23 @@ class Pipe {
     while (this.#chunks.length === 0 && !this.#ended) {
       await new Promise<void>((resolve) => this.#wake = resolve);
     }
+    return this.take(target) ?? null;
+  }
+
+  /** Fills all of a buffer; `false` at the end. */
+  async fill(target: Uint8Array): Promise<boolean> {
+    for (let done = 0; done < target.length;) {
+      const received = await this.receive(target.subarray(done));
+      if (received === null) return false;
+      done += received;
+    }
+    return true;
+  }
+
+  /** What has arrived; `undefined` when nothing has. */
+  take(target: Uint8Array): number | undefined {
     const chunk = this.#chunks.shift();
-    if (chunk === undefined) return null;
+    if (chunk === undefined) return undefined;
     const length = Math.min(target.length, chunk.length);
     target.set(chunk.subarray(0, length));
     if (length < chunk.length) this.#chunks.unshift(chunk.subarray(length));
@@ -85,15 +100,22 @@ export class RawClient {
     this.close = close;
   }
 
-  /** Connects to a server without a socket; `done` resolves when the server has let go of the connection. */
-  static inMemory(server: NbdServer): { client: RawClient; done: Promise<void> } {
+  /**
+   * Connects to a server without a socket; `done` resolves when the server has let go of the connection. With `apart` the
+   * transport tells at once what has arrived, and can fill a whole buffer.
+   */
+  static inMemory(
+    server: NbdServer,
+    options: { readonly apart?: boolean } = {},
+  ): { client: RawClient; done: Promise<void> } {
     const toServer = new Pipe();
     const toClient = new Pipe();
     let closed = false;
     const transport: Transport = {
       peer: "memory",
       credentials: { pid: 7, uid: 8, gid: 9 },
-      read: (target) => toServer.receive(target),
+      read: (target) => (options.apart ? toServer.take(target) : undefined) ?? toServer.receive(target),
+      ...(options.apart ? { readAll: (target: Uint8Array) => toServer.fill(target) } : {}),
       write(buffers) {
         if (closed) throw new Error("write to a closed transport");
         for (const buffer of buffers) toClient.send(buffer);

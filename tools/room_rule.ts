@@ -14,7 +14,7 @@
 import { dirname, relative, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
-const SRC_ROOMS = ["base", "disk", "journal", "catalog", "timeline", "volume", "nbd", "guestfs"]
+const SRC_ROOMS = ["base", "disk", "journal", "catalog", "timeline", "volume", "clone", "nbd", "guestfs"]
   .map((name) => `src/${name}`);
 
 /** What each room may import besides itself. */
@@ -25,6 +25,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "src/catalog": ["src/base", "src/disk", "src/journal"],
   "src/timeline": ["src/base", "src/disk", "src/journal", "src/catalog", "src/guestfs"],
   "src/volume": ["src/base", "src/disk", "src/journal", "src/catalog", "src/timeline"],
+  "src/clone": ["src/base", "src/disk", "src/volume"],
   "src/nbd": ["src/base"],
   "src/guestfs": ["src/base"],
   "src": SRC_ROOMS,

@@ -4,6 +4,7 @@
  * - Every sequence younger than `continuous` is kept, and the one that was current at that age.
  * - A tier keeps one moment of each interval of UTC: the last flush in it, or without one the last command.
  * - A pinned mark is kept for ever, any other until it is older than the longest span of the policy.
+ * - A moment that something holds, such as a clone, is kept as long as it is held.
  *
  * @module
  */
@@ -132,6 +133,8 @@ export interface RetentionInput {
   readonly kept: readonly KeptMoment[];
   /** Marks of the volume. */
   readonly marks: readonly MarkRow[];
+  /** Sequences that something holds. Default: none. */
+  readonly held?: ReadonlySet<number>;
   /** The policy. */
   readonly policy: RetentionPolicy;
   /** The time of the decision, in microseconds. */
@@ -174,8 +177,8 @@ export function* choosingKept(input: RetentionInput): Generator<void, RetentionO
 class Chooser {
   readonly #marks: readonly MarkRow[];
   readonly #allMarkedSeqs: ReadonlySet<number>;
-  /** Sequences of marks that are young enough, or pinned. */
-  readonly #keptMarkSeqs: ReadonlySet<number>;
+  /** Sequences of marks that are young enough, or pinned, and those that are held. */
+  readonly #keptSeqs: ReadonlySet<number>;
   readonly #pickers: TierPicker<KeptMoment>[];
   readonly #kept = new Map<number, KeptMoment>();
   /** Sequences of marks among the moments. */
@@ -183,16 +186,15 @@ class Chooser {
   #moments = 0;
   #points = 0;
 
-  constructor({ policy, marks, nowUs }: RetentionInput) {
+  constructor({ policy, marks, held = new Set(), nowUs }: RetentionInput) {
     const longestUs = policy.tiers.reduce(
       (max, tier) => Math.max(max, durationUs(tier.for, "for")),
       durationUs(policy.continuous, "continuous"),
     );
     this.#marks = marks;
     this.#allMarkedSeqs = new Set(marks.map((mark) => mark.seq));
-    this.#keptMarkSeqs = new Set(
-      marks.filter((mark) => mark.pinned || mark.timeUs >= nowUs - longestUs).map((mark) => mark.seq),
-    );
+    const keptMarks = marks.filter((mark) => mark.pinned || mark.timeUs >= nowUs - longestUs);
+    this.#keptSeqs = new Set([...keptMarks.map((mark) => mark.seq), ...held]);
     this.#pickers = policy.tiers.map((tier) => new TierPicker<KeptMoment>(tier, nowUs));
   }
 
@@ -200,7 +202,7 @@ class Chooser {
     this.#moments++;
     if (isPoint(moment)) this.#points++;
     if (this.#allMarkedSeqs.has(moment.seq)) this.#markedSeqs.push(moment.seq);
-    if (this.#keptMarkSeqs.has(moment.seq)) this.#kept.set(moment.seq, moment);
+    if (this.#keptSeqs.has(moment.seq)) this.#kept.set(moment.seq, moment);
     for (const picker of this.#pickers) this.#keep(picker.next(moment));
   }
 

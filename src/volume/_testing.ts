@@ -85,6 +85,8 @@ export class TestVolume implements AsyncDisposable {
   readonly texts: JournalText[] = [];
   readonly failures: string[] = [];
   readonly marks: MarkRow[] = [];
+  /** Sequences that prunes must keep. */
+  readonly held = new Set<number>();
   /** Keeps watch over the space of the next opening. */
   guard: ((primaryPath: string) => SpaceGuard) | undefined;
   /** Rate at which an adopted disk is copied; set before it is opened. */
@@ -142,6 +144,7 @@ export class TestVolume implements AsyncDisposable {
       clock: this.clock,
       scheduler: this.scheduler,
       passthrough: () => this.passthrough,
+      held: () => this.held,
       onGap: (gap) => this.gaps.push(gap),
       segmentBytes: this.#segmentBytes,
       batchRecords: this.batchRecords,

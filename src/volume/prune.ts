@@ -85,6 +85,7 @@ export async function planPrune(volume: Volume, options: PruneOptions): Promise<
       moments: volume.moments.between(0, Number.MAX_SAFE_INTEGER),
       kept: volume.moments.kept(),
       marks: options.marks,
+      held: volume.heldSeqs(),
       policy: options.policy,
       nowUs: options.nowUs,
     }),
@@ -141,7 +142,7 @@ export async function prune(
   // A segment that goes takes the records of its moments along: they are told in the journal as single ones.
   if (outcome.momentsLost > 0 || plan.segments.length > 0) {
     await volume.live.sync();
-    refuseLosingPinned(volume, outcome);
+    refuseLosingKept(volume, outcome);
     const retained = {
       horizonSeq: outcome.base.seq,
       horizonUs: outcome.base.timeUs,
@@ -178,12 +179,20 @@ export async function prune(
   }
 }
 
-/** A mark may have been pinned since the plan was made. Between this and the text that thins, nobody has a turn. */
-function refuseLosingPinned(volume: Volume, { base, kept }: RetentionOutcome): void {
+/**
+ * A mark may have been pinned, or a moment held, since the plan was made. Between this and the text that thins, nobody has
+ * a turn; what comes after it finds the moment gone.
+ */
+function refuseLosingKept(volume: Volume, { base, kept }: RetentionOutcome): void {
   const stays = new Set(kept.map((moment) => moment.seq));
-  const lost = volume.marks.find(({ pinned, seq }) => pinned && seq < base.seq && !stays.has(seq));
-  if (lost === undefined) return;
-  throw new VarveError("conflict", `prune: mark ${lost.name} has been pinned since the prune was planned`, {
+  const isLost = (seq: number) => seq < base.seq && !stays.has(seq);
+  const mark = volume.marks.find(({ pinned, seq }) => pinned && isLost(seq));
+  const held = [...volume.heldSeqs()].find(isLost);
+  if (mark === undefined && held === undefined) return;
+  const found = mark === undefined
+    ? `sequence ${held} is in use by a clone that was made`
+    : `mark ${mark.name} has been pinned`;
+  throw new VarveError("conflict", `prune: ${found} since the prune was planned`, {
     hint: "Nothing was dropped. Order the prune again.",
   });
 }

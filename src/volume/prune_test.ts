@@ -427,3 +427,55 @@ Deno.test("a start that ends an interrupted prune makes the map durable before i
     0,
   );
 });
+
+Deno.test("prune() keeps a held moment byte-exact, and drops it when it is held no longer", async () => {
+  await using test = new TestVolume(SIZE, 12_000);
+  const { live } = await test.create();
+  const random = new TestRandom(7);
+  const past: Uint8Array[] = [new Uint8Array(SIZE)];
+  for (let i = 0; i < 100; i++) {
+    test.clock.us += HOUR_US / 10;
+    const block = random.below(24) * BLOCK_BYTES;
+    const content = past.at(-1)?.slice() ?? new Uint8Array(SIZE);
+    content.fill(1 + i, block, block + BLOCK_BYTES);
+    live.write(block, content.subarray(block, block + BLOCK_BYTES));
+    past.push(content);
+  }
+  test.held.add(17);
+  const before = segmentBytes(test);
+  const kept = await runPrune(test, { continuous: "1h", tiers: [] });
+  assert.deepEqual(kept.outcome.kept.map(({ seq }) => seq), [17]);
+  assert(segmentBytes(test) < before, "the prune has rewritten nothing");
+  assertBytes(await test.contentAt(17), past[17], "the held moment");
+  assert.deepEqual([test.volume.isRetained(17), test.volume.isRetained(18)], [true, false]);
+  test.held.delete(17);
+  await runPrune(test, { continuous: "1h", tiers: [] });
+  assert.equal(test.volume.isRetained(17), false);
+});
+
+Deno.test("a moment that is held after a prune was planned stops it, and one too late finds it gone at once", async () => {
+  await using test = new TestVolume(SIZE, 12_000);
+  const { live } = await test.create();
+  for (let i = 0; i < 40; i++) {
+    test.clock.us += HOUR_US;
+    live.write(0, new Uint8Array(BLOCK_BYTES).fill(i));
+  }
+  await test.volume.settleSegments();
+  const common = { onProgress: () => {}, signal: new AbortController().signal };
+  const policy = { continuous: "1h", tiers: [] };
+  const order = { marks: [], policy, nowUs: test.clock.us, ...common };
+  const stale = await planPrune(test.volume, order);
+  test.held.add(5);
+  await assert.rejects(prune(test.volume, stale, common), { code: "conflict", message: /sequence 5/ });
+  assert.equal(test.volume.moments.atSeq(5).found?.seq, 5);
+  // While the text that drops moments is being made durable, the map still has them.
+  const plan = await planPrune(test.volume, order);
+  let isStillMapped = false;
+  test.disk.beforeSync = () => {
+    if (!test.volume.isRetained(9)) isStillMapped ||= test.volume.moments.atSeq(9).found !== undefined;
+    return Promise.resolve();
+  };
+  await prune(test.volume, plan, common);
+  assert(isStillMapped, "nothing was looked at amid the prune");
+  assert.equal(test.volume.isRetained(5), true);
+});

@@ -12,7 +12,7 @@ import type { MarkRow, VolumeRow } from "../catalog/catalog.ts";
 import { BaselineLedger } from "../catalog/baseline_ledger.ts";
 import { type Gap, Gaps } from "../catalog/gaps.ts";
 import { REBUILD_HINT } from "../catalog/database.ts";
-import { Moments, type Retained } from "../catalog/moments.ts";
+import { isRetained, Moments, type Retained } from "../catalog/moments.ts";
 import { RecoveryMap } from "../catalog/recovery_map.ts";
 import type { Disk, SpaceGuard } from "../disk/mod.ts";
 import { JournalWriter, type ScannedRecord, SegmentReader } from "../journal/mod.ts";
@@ -60,6 +60,8 @@ export interface VolumeSurroundings {
   readonly baselineBytesPerSecond?: number | undefined;
   /** Whether hosts may write past a history that has no space. Asked each time. Default: never. */
   readonly passthrough?: () => boolean;
+  /** Sequences that prunes must keep whatever the policy says. Asked at each prune. Default: none. */
+  readonly held?: () => ReadonlySet<number>;
   /** Told when a gap in the history begins and when it has ended. */
   readonly onGap?: (gap: Gap) => void;
   /** Told what a prune has left of the history: marks of other moments go. */
@@ -366,6 +368,16 @@ export class Volume {
   /** Marks as the journal tells them up to now; the catalogue may learn of the last ones a moment later. */
   get marks(): readonly MarkRow[] {
     return this.#state.marks;
+  }
+
+  /** Sequences that prunes must keep whatever the policy says. */
+  heldSeqs(): ReadonlySet<number> {
+    return this.#surroundings.held?.() ?? new Set();
+  }
+
+  /** Whether a moment is there; false from the instant on at which a prune has decided to drop it. */
+  isRetained(seq: number): boolean {
+    return isRetained(this.#state.retained, seq);
   }
 
   /** Newest sequence. */

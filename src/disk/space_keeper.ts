@@ -110,6 +110,8 @@ const RESUME_BYTES = MIB;
 const GRANT_BYTES = 64 << 10;
 /** It is no longer low when free space exceeds the watermark by this factor. */
 const RELAXED = 1.1;
+/** What can be done without asks for so much at once. */
+const SPARE_STEP_BYTES = MIB;
 
 function clamp(value: number, least: number, most: number): number {
   return Math.max(least, Math.min(value, most));
@@ -197,6 +199,34 @@ export class SpaceKeeper {
   get workingBytes(): number {
     const bytes = this.#free() + this.#limits.reserveBytes;
     return Math.max(0, bytes - this.#debtBytes() - this.#limits.floorBytes / 2);
+  }
+
+  /** Bytes that may be taken for what can be done without: below the watermark there are none. */
+  get spareBytes(): number {
+    return Math.max(0, this.#free() - this.#debtBytes() - this.#limits.watermarkBytes);
+  }
+
+  /**
+   * Makes something that asks for bytes of what can be done without, and throws `no-space` when there are none to spare:
+   * then history would be thinned for it, or captured writes refused. It asks once for each step.
+   */
+  spare(): (bytes: number) => void {
+    let grantedBytes = 0;
+    return (bytes) => {
+      if (grantedBytes < bytes) {
+        const { spareBytes } = this;
+        const neededBytes = bytes - grantedBytes;
+        if (spareBytes < neededBytes) {
+          throw new VarveError(
+            "no-space",
+            `take ${bytes} bytes in ${this.#options.path}: ${spareBytes} bytes can be spared`,
+            { hint: "Free space on that file system, or delete clones; history comes first." },
+          );
+        }
+        grantedBytes += clamp(SPARE_STEP_BYTES, neededBytes, spareBytes);
+      }
+      grantedBytes -= bytes;
+    };
   }
 
   #debtBytes(): number {

@@ -178,3 +178,22 @@ Deno.test("SpaceKeeper begins on a disk without a free byte", () => {
     (thrown) => thrown instanceof VarveError,
   );
 });
+
+Deno.test("SpaceKeeper.spare() gives what lies above the watermark, and asks again when history has taken it", () => {
+  const { keeper, disk } = new Scene();
+  const take = keeper.spare();
+  const { spareBytes } = keeper;
+  assert.equal(spareBytes, 16 * MIB - LIMITS.reserveBytes - LIMITS.watermarkBytes);
+  assert.throws(() => take(spareBytes + 1), NO_SPACE);
+  take(4 * KIB);
+  disk.foreignBytes = spareBytes - 4 * KIB;
+  assert.equal(keeper.spareBytes, 4 * KIB);
+  // What it was granted before.
+  take(MIB - 4 * KIB);
+  take(4 * KIB);
+  disk.foreignBytes = spareBytes;
+  assert.throws(() => take(1), NO_SPACE);
+  assert.equal(keeper.state, "ok", "clones leave history alone");
+  disk.foreignBytes = 0;
+  take(MIB);
+});

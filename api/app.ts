@@ -15,6 +15,7 @@ import type { ApiApp, ApiEnv } from "./context.ts";
 import { allowedMethods, registerOpenApi } from "./openapi.ts";
 import { problemOfError, problemOfValidation, problemResponse, statusOf } from "./problem.ts";
 import { registerAppliance } from "./routes/appliance.ts";
+import { registerClones } from "./routes/clones.ts";
 import { registerEvents } from "./routes/events.ts";
 import { registerFiles } from "./routes/files.ts";
 import { registerJobs } from "./routes/jobs.ts";
@@ -71,6 +72,7 @@ export function createApi(engine: Engine, options: ApiOptions = {}): ApiApp {
   registerRetention(app, engine);
   registerScrub(app, engine);
   registerFiles(app, engine, closing);
+  registerClones(app, engine);
   registerJobs(app, engine, closing);
   registerTokens(app, engine);
   registerOpenApi(app);

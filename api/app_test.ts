@@ -274,3 +274,22 @@ test("an unexpected failure answers 500 and tells nothing of the inside", async 
   assert.equal(answer.body.code, "internal");
   assert.equal(answer.text.includes("secret"), false);
 });
+
+test("clones are made, listed, shown, promoted and deleted", async () => {
+  const api = new Harness();
+  const body = { volume: "db", at: "now", name: "c", budgetBytes: 1 << 20, ttl: false };
+  const made = await api.call("POST", "/v1/clones", { body });
+  assert.equal(made.status, 201);
+  assert.equal(made.headers.get("location"), "/v1/clones/c");
+  assert.equal("expiresAt" in made.body, false);
+  assert.deepEqual((await api.call("GET", "/v1/clones")).body, { clones: [made.body] });
+  assert.deepEqual((await api.call("GET", "/v1/clones/c")).body, made.body);
+  const promoted = await api.call("POST", "/v1/clones/c/promote", { body: { name: "db2" } });
+  assert.deepEqual([promoted.status, promoted.body.kind, promoted.body.volume], [202, "promote", "db2"]);
+  assert.equal(promoted.headers.get("location"), `/v1/jobs/${promoted.body.id}`);
+  api.engine.clones.set("c", { ...api.engine.getClone("c"), connections: 1 });
+  assert.equal((await api.call("DELETE", "/v1/clones/c")).status, 409);
+  api.engine.clones.set("c", { ...api.engine.getClone("c"), connections: 0 });
+  assert.equal((await api.call("DELETE", "/v1/clones/c")).status, 204);
+  assert.equal((await api.call("GET", "/v1/clones/c")).status, 404);
+});

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { ScrubSummary, StatusInfo, VolumeInfo, VolumeState } from "../src/engine.ts";
+import type { CloneInfo, ScrubSummary, StatusInfo, VolumeInfo, VolumeState } from "../src/engine.ts";
 
 /** Content type of {@linkcode renderMetrics}. */
 export const METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8";
@@ -97,6 +97,19 @@ export function renderMetrics(status: StatusInfo, ready: boolean): string {
       "Newest moment, in Unix time.",
       each((v) => seconds(v.window.to.time)),
     ),
+    gauge(
+      "varve_clones",
+      "Writable disks of the past.",
+      status.volumes.map(({ name }) => [{ volume: name }, clonesOf(status, name).length]),
+    ),
+    gauge(
+      "varve_clone_used_bytes",
+      "Data that clones have of their own.",
+      status.volumes.map(({ name }) => [
+        { volume: name },
+        clonesOf(status, name).reduce((sum, { usedBytes }) => sum + usedBytes, 0),
+      ]),
+    ),
     gauge("varve_volume_gaps", "Gaps in the window of the history.", each((v) => v.gaps.length)),
     gauge(
       "varve_volume_in_gap",
@@ -124,6 +137,10 @@ export function renderMetrics(status: StatusInfo, ready: boolean): string {
       scrubbed((v) => seconds(v.finishedAt)),
     ),
   ].join("");
+}
+
+function clonesOf(status: StatusInfo, volume: string): CloneInfo[] {
+  return status.clones.filter((clone) => clone.volume === volume);
 }
 
 function gauge(name: string, help: string, samples: readonly Sample[]): string {

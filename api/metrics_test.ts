@@ -61,3 +61,14 @@ test("labels are escaped", () => {
   const status = { ...new FakeEngine().status(), version: 'a"b\\c\nd' };
   assert.match(renderMetrics(status, true), /^varve_info\{version="a\\"b\\\\c\\nd"\} 1$/m);
 });
+
+test("clones and what they have of their own are figures of their volume", async () => {
+  const engine = new FakeEngine();
+  assert.match(renderMetrics(engine.status(), true), /^varve_clones\{volume="db"\} 0$/m);
+  for (const name of ["a", "b"]) {
+    await engine.createClone({ volume: "db", at: "now", name }, { name: "unix" });
+  }
+  const text = renderMetrics(engine.status(), true);
+  assert.match(text, /^varve_clones\{volume="db"\} 2$/m);
+  assert.match(text, /^varve_clone_used_bytes\{volume="db"\} 16384$/m);
+});

@@ -34,6 +34,7 @@ const TAGS = [
   { name: "retention", description: "How long history is kept" },
   { name: "scrub", description: "Whether the stored history is whole" },
   { name: "files", description: "Files of the past" },
+  { name: "clones", description: "Moments of the past that can be written to" },
   { name: "jobs", description: "Recoveries and other long work" },
   { name: "tokens", description: "Who may use the API over TCP" },
 ];

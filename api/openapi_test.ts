@@ -59,7 +59,18 @@ test("every parameter of a path is described as one, and required", async () => 
 
 test("bodies are strict objects with descriptions of what they hold", async () => {
   const { components } = await load();
-  for (const name of ["NewVolume", "NewMark", "MarkChange", "Retention", "NewRecovery", "NewTokenRequest"]) {
+  for (
+    const name of [
+      "NewVolume",
+      "NewMark",
+      "MarkChange",
+      "Retention",
+      "NewRecovery",
+      "NewTokenRequest",
+      "NewClone",
+      "Promotion",
+    ]
+  ) {
     assert.equal(components.schemas[name].additionalProperties, false, name);
   }
 });

@@ -139,6 +139,24 @@ export const VolumeSchema = z.object({
 /** Every volume. */
 export const VolumesSchema = z.object({ volumes: z.array(VolumeSchema) }).openapi("Volumes");
 
+/** A clone. */
+export const CloneSchema = MomentSchema.extend({
+  id: z.string(),
+  name: z.string(),
+  volume: z.string(),
+  sizeBytes: bytes(),
+  state: z.enum(["ready", "promoting", "expired", "failed"]),
+  error: z.string().optional(),
+  createdAt: instant(),
+  expiresAt: instant().optional().openapi({ description: "When it goes by itself; absent for never." }),
+  budgetBytes: bytes(),
+  usedBytes: bytes(),
+  connections: z.int().nonnegative(),
+}).openapi("Clone");
+
+/** Every clone. */
+export const ClonesSchema = z.object({ clones: z.array(CloneSchema) }).openapi("Clones");
+
 const JobStateSchema = z.enum(["queued", "running", "succeeded", "failed", "cancelled"]);
 
 const EventLevelSchema = z.enum(["info", "warning", "error"]);
@@ -175,6 +193,7 @@ export const StatusSchema = z.object({
     state: z.enum(["ok", "low", "full"]),
   }),
   volumes: z.array(VolumeSchema),
+  clones: z.array(CloneSchema),
   jobs: z.object({
     queued: z.int(),
     running: z.int(),
@@ -188,7 +207,7 @@ export const StatusSchema = z.object({
 /** Long work. */
 export const JobSchema = z.object({
   id: z.string(),
-  kind: z.enum(["recovery", "prune", "scrub"]),
+  kind: z.enum(["recovery", "prune", "scrub", "promote"]),
   volume: z.string(),
   state: JobStateSchema,
   progress: z.object({ doneBytes: bytes(), totalBytes: bytes() }),
@@ -344,6 +363,24 @@ export const NewRecoverySchema = strict({
   verify: flag().optional(),
   force: flag().optional(),
 }).openapi("NewRecovery");
+
+/** Body of `POST /v1/clones`. */
+export const NewCloneSchema = strict({
+  volume: z.string({ error: NAME_RULE }).openapi({ example: "db" }),
+  at: time(),
+  name: name("db-test"),
+  budgetBytes: size().optional().openapi({
+    description: "Data of its own that it may have; left out: 10 GiB, or what can be spared.",
+  }),
+  ttl: z.union([duration(), z.literal(false)], { error: `${DURATION_RULE}, or false for never` }).optional()
+    .openapi({ description: "How long until it goes by itself; left out: 24h." }),
+}).openapi("NewClone");
+
+/** Body of `POST …/promote`. */
+export const PromotionSchema = strict({ name: name("db2") }).openapi("Promotion");
+
+/** The clone in the address. */
+export const CloneParams = z.object({ name: z.string().openapi({ description: "Name of the clone." }) });
 
 /** Body of `POST /v1/tokens`. `unix` is the name of those who come over the Unix socket. */
 export const NewTokenRequestSchema = strict({

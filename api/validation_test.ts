@@ -74,6 +74,20 @@ const CASES: Case[] = [
     body: { name: "a", note: "n".repeat(1001), pinned: 1 },
     fields: ["note", "pinned"],
   },
+  {
+    title: "a clone with every fault at once",
+    method: "POST",
+    path: "/v1/clones",
+    body: { volume: 1, at: "", name: "a/b", budgetBytes: 0, ttl: true, size: 1 },
+    fields: ["volume", "at", "name", "budgetBytes", "ttl", "size"],
+  },
+  {
+    title: "a promotion without a name",
+    method: "POST",
+    path: "/v1/clones/c/promote",
+    body: {},
+    fields: ["name"],
+  },
   { title: "a change of nothing", method: "PATCH", path: `${db}/marks/a`, body: {}, fields: ["body"] },
   {
     title: "a new name",

@@ -29,9 +29,17 @@ export interface CommandText {
   example: string;
 }
 
-/** Adds a command that talks to the appliance; `usage` is its name and arguments as commander reads them. */
-export function clientCommand(parent: Command, usage: string, text: CommandText): Command {
-  return parent.command(usage)
+/**
+ * Adds a command that talks to the appliance; `usage` is its name and arguments as commander reads them. The default
+ * command of a group runs when none is named.
+ */
+export function clientCommand(
+  parent: Command,
+  usage: string,
+  text: CommandText,
+  options: { isDefault?: boolean } = {},
+): Command {
+  return parent.command(usage, options)
     .summary(text.summary)
     .description(`${text.summary}.`)
     .option("--json", "print the API's answer")

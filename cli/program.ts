@@ -12,6 +12,7 @@ import { helpOrder } from "./command.ts";
 import { addInspect } from "./inspect.ts";
 import { addLs } from "./ls.ts";
 import { addMark } from "./mark.ts";
+import { addClone, addClones } from "./clone.ts";
 import { addEvents } from "./events.ts";
 import { facts, printable } from "./output.ts";
 import { addPoints } from "./points.ts";
@@ -60,6 +61,8 @@ function buildProgram(terminal: Terminal): Command {
   addLs(program, terminal);
   addCat(program, terminal);
   addRecover(program, terminal);
+  addClone(program, terminal);
+  addClones(program, terminal);
   addRetention(program, terminal);
   addScrub(program, terminal);
   addRebuild(program, terminal);

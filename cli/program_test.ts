@@ -451,3 +451,45 @@ test("the command line runs as a program", async () => {
 async function until(isTrue: () => boolean): Promise<void> {
   while (!isTrue()) await new Promise((resolve) => setTimeout(resolve, 1));
 }
+
+test("varve clone makes a moment writable and says how to connect", async () => {
+  await using scene = await new Scene().start();
+  const text = await scene.print("clone", "db", "db-test", "--at", "now", "--budget", "2G", "--ttl", "8h");
+  assert.match(text, /^clone of +db$/m);
+  assert.match(text, /^written +8 KiB of at most 2 GiB$/m);
+  assert.match(text, /^Connect to nbd\+unix:\/\/\/db-test\?socket=\/run\/varve\/nbd\.sock$/m);
+  assert.deepEqual(scene.engine.audit.at(-1)?.details, {
+    volume: "db",
+    at: "now",
+    name: "db-test",
+    budgetBytes: 2 ** 31,
+    ttl: "8h",
+  });
+  const clone = JSON.parse(await scene.print("clone", "db", "c", "--at", "now", "--ttl", "never", "--json"));
+  assert.equal("expiresAt" in clone, false);
+  assert.equal(await scene.run("clone", "db", "d", "--at", "now", "--ttl", "soon"), 2);
+  assert.match(scene.err, /Or: never\./);
+});
+
+test("varve clones lists, shows, deletes and promotes", async () => {
+  await using scene = await new Scene().start();
+  await scene.print("clone", "db", "c", "--at", "now");
+  for (const args of [["clones"], ["clones", "list"]]) {
+    assert.match(await scene.print(...args), /^c +db +\S+Z +1 GiB +8 KiB +10 GiB +ready +2026-11-23T/m);
+  }
+  assert.deepEqual(JSON.parse(await scene.print("clones", "--json")), { clones: scene.engine.listClones() });
+  assert.match(await scene.print("clones", "show", "c"), /^state +ready$/m);
+  assert.deepEqual(
+    JSON.parse(await scene.print("clones", "show", "c", "--json")),
+    scene.engine.getClone("c"),
+  );
+  assert.match(await scene.print("clones", "promote", "c", "db2", "--no-wait"), /^Started job j1\.\n$/);
+  const running = scene.run("clones", "promote", "c", "db3");
+  while (!scene.engine.jobs.has("j2")) await new Promise((resolve) => setTimeout(resolve, 5));
+  const result = { clone: "c", volume: "db3", sizeBytes: 2 ** 30, writtenBytes: 4096, durationMs: 1500 };
+  scene.engine.changeJob("j2", { state: "succeeded", result });
+  assert.equal(await running, 0);
+  assert.match(scene.out, /^Made volume db3 of clone c\nsize +1 GiB, 4 KiB written\n/);
+  assert.equal(await scene.print("clones", "delete", "c"), "Deleted clone c.\n");
+  assert.equal(await scene.run("clones", "show", "c"), 1);
+});

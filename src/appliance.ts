@@ -14,6 +14,7 @@ import { type RandomSource, systemRandom } from "./base/random.ts";
 import { formatTime } from "./base/time.ts";
 import { type Scheduler, systemScheduler } from "./base/turns.ts";
 import { Catalog } from "./catalog/catalog.ts";
+import { Clones } from "./clones.ts";
 import {
   type Disk,
   type DiskLock,
@@ -25,6 +26,8 @@ import {
 import type {
   AuditEntry,
   Caller,
+  CloneInfo,
+  CreateCloneRequest,
   CreateVolumeRequest,
   Engine,
   EventInfo,
@@ -52,6 +55,7 @@ import { Marks } from "./marks.ts";
 import type { ExportProvider } from "./nbd/mod.ts";
 import { Scrubs, type ScrubSchedule } from "./scrubs.ts";
 import { Pressure } from "./pressure.ts";
+import { Promotions } from "./promotions.ts";
 import { type HandsFor, WorkerHands } from "./prune_hands.ts";
 import { Prunes } from "./prunes.ts";
 import { tellSpace } from "./space_events.ts";
@@ -158,6 +162,8 @@ class LocalAppliance implements Appliance {
   readonly #events: Events;
   readonly #pressure: Pressure;
   readonly #prunes: Prunes;
+  readonly #clones: Clones;
+  readonly #promotions: Promotions;
   /** Places that recoveries are writing to. */
   readonly #targets = new Set<string>();
   readonly #lock: DiskLock;
@@ -197,9 +203,13 @@ class LocalAppliance implements Appliance {
     this.#startedAt = formatTime(this.#clock.nowUs(), 3);
     const exports: VolumeExports = new VolumeExports({
       names: () => this.#volumes.names(),
-      find: (name) => this.#volumes.find(name),
+      find: (name) => {
+        this.#promotions.refuseUnfinished(name);
+        return this.#volumes.find(name);
+      },
       resolve: (name, at) => this.resolve(name, at),
       marks: (name) => this.listMarks(name),
+      clones: { list: () => this.#clones.exports(), open: (name) => this.#clones.open(name) },
     });
     this.nbdExports = exports;
     this.#volumes = new Volumes({
@@ -213,6 +223,8 @@ class LocalAppliance implements Appliance {
       events: this.#events,
       space: this.#space,
       connections: (name) => exports.connections(name),
+      clonesOf: (volumeId) => this.#clones.holds(volumeId),
+      isTaken: (name) => this.#clones.has(name),
       handsFor: options.disk === undefined
         ? (local, place) => this.#captureWorkers.handsFor(local, place)
         : undefined,
@@ -270,6 +282,27 @@ class LocalAppliance implements Appliance {
       pressure: this.#pressure,
       handsFor,
     });
+    this.#clones = new Clones({
+      dataPath,
+      disk,
+      clock: this.#clock,
+      scheduler: this.#scheduler,
+      random,
+      catalog: this.#catalog,
+      access: this.#access,
+      events: this.#events,
+      space: this.#space,
+      volumes: this.#volumes,
+      resolve: (name, at) => this.resolve(name, at),
+    });
+    this.#promotions = new Promotions({
+      clones: this.#clones,
+      volumes: this.#volumes,
+      marks: this.#marks,
+      jobs: this.#jobs,
+      pressure: this.#pressure,
+      scheduler: this.#scheduler,
+    });
   }
 
   static async open(
@@ -281,6 +314,8 @@ class LocalAppliance implements Appliance {
     const appliance = new LocalAppliance(dataPath, disk, lock, options);
     await appliance.#access.ensureAdministrator(dataPath);
     await appliance.#volumes.openAll();
+    await appliance.#clones.openAll();
+    await appliance.#promotions.clearUnfinished();
     appliance.#scrubs.begin();
     appliance.#space.start();
     return appliance;
@@ -298,6 +333,7 @@ class LocalAppliance implements Appliance {
       api,
       storage: this.#space.status(),
       volumes: this.listVolumes(),
+      clones: this.listClones(),
       jobs: this.#jobs.counts(),
       events: this.#events.counts(),
     };
@@ -450,6 +486,26 @@ class LocalAppliance implements Appliance {
     });
   }
 
+  listClones(): CloneInfo[] {
+    return this.#clones.list();
+  }
+
+  getClone(name: string): CloneInfo {
+    return this.#clones.info(name);
+  }
+
+  createClone(request: CreateCloneRequest, caller: Caller): Promise<CloneInfo> {
+    return this.#clones.create(request, caller);
+  }
+
+  deleteClone(name: string, caller: Caller): Promise<void> {
+    return this.#clones.delete(name, caller);
+  }
+
+  promoteClone(name: string, volume: string, caller: Caller): JobInfo {
+    return this.#promotions.start(name, volume, caller);
+  }
+
   listJobs(): JobInfo[] {
     return this.#jobs.list();
   }
@@ -506,6 +562,7 @@ class LocalAppliance implements Appliance {
     this.#history.close();
     await this.#pressure.close();
     await this.#reopening;
+    await this.#clones.close();
     await this.#volumes.close();
     this.#captureWorkers.close();
     this.#events.write();

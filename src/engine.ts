@@ -119,6 +119,63 @@ export interface VolumeInfo {
   refusedWrites: number;
 }
 
+/** A moment of the past that can be written to: a throw-away disk, an NBD export. */
+export interface CloneInfo extends Moment {
+  /** Stable identity: 32 hexadecimal digits. */
+  id: string;
+  /** Name, unique among clones and volumes; that of its NBD export. */
+  name: string;
+  /** The volume whose past it is. */
+  volume: string;
+  /** Size in bytes. */
+  sizeBytes: number;
+  /**
+   * `promoting` while a volume is being made of it, `expired` when it goes as soon as its clients have gone, `failed` when
+   * it cannot be used.
+   */
+  state: "ready" | "promoting" | "expired" | "failed";
+  /** Why the state is `failed`. */
+  error?: string;
+  /** When it was made. */
+  createdAt: string;
+  /** When it goes by itself; absent for never. */
+  expiresAt?: string;
+  /** Data of its own that it may have at most, in bytes. */
+  budgetBytes: number;
+  /** Data of its own, in bytes. */
+  usedBytes: number;
+  /** Hosts connected to it. */
+  connections: number;
+}
+
+/** What `createClone` takes. */
+export interface CreateCloneRequest {
+  /** The volume. */
+  volume: string;
+  /** A time in the grammar. */
+  at: string;
+  /** As a volume's; no volume and no clone may have it. */
+  name: string;
+  /** Data of its own that it may have at most, in bytes. Default: 10 GiB, or what can be spared when that is less. */
+  budgetBytes?: number;
+  /** How long until it goes by itself, such as `24h`; `false` for never. Default `24h`. */
+  ttl?: string | false;
+}
+
+/** What a promotion did. */
+export interface PromoteResult extends Moment {
+  /** The clone. */
+  clone: string;
+  /** The volume that was made of it. */
+  volume: string;
+  /** Its size in bytes. */
+  sizeBytes: number;
+  /** Bytes written, without holes. */
+  writtenBytes: number;
+  /** How long it took, in milliseconds. */
+  durationMs: number;
+}
+
 /** The appliance as a whole. */
 export interface StatusInfo {
   /** Version of Varve. */
@@ -139,6 +196,8 @@ export interface StatusInfo {
   storage: StorageInfo;
   /** Every volume. */
   volumes: VolumeInfo[];
+  /** Every clone. */
+  clones: CloneInfo[];
   /** Numbers of jobs by state. */
   jobs: Record<JobState, number>;
   /** Numbers of events since the appliance was started. */
@@ -198,7 +257,7 @@ export interface JobInfo {
   /** Identity. */
   id: string;
   /** What it does. */
-  kind: "recovery" | "prune" | "scrub";
+  kind: "recovery" | "prune" | "scrub" | "promote";
   /** The volume it works on. */
   volume: string;
   /** Where it stands. */
@@ -209,7 +268,7 @@ export interface JobInfo {
   createdAt: string;
   /** When it ended. */
   endedAt?: string;
-  /** What came out, by kind; see {@linkcode RecoveryResult}, {@linkcode PruneResult} and {@linkcode ScrubResult}. */
+  /** What came out, by kind; see {@linkcode RecoveryResult}, {@linkcode PruneResult}, {@linkcode ScrubResult}, {@linkcode PromoteResult}. */
   result?: Record<string, unknown>;
   /** Why it failed: the members of a problem document. */
   error?: { code: string; detail: string; hint?: string };
@@ -473,6 +532,20 @@ export interface Engine {
 
   /** Copies a moment to a target, as a job. Throws at once when the target is refused. */
   startRecovery(volume: string, request: RecoveryRequest, caller: Caller): Promise<JobInfo>;
+  /** Every clone, by name. */
+  listClones(): CloneInfo[];
+  /** One clone. */
+  getClone(name: string): CloneInfo;
+  /** Makes a moment writable; the clone is there after a power cut when this resolves, and keeps the moment from prunes. */
+  createClone(request: CreateCloneRequest, caller: Caller): Promise<CloneInfo>;
+  /** Deletes a clone and all that is its own. Throws `conflict` while clients are connected. */
+  deleteClone(name: string, caller: Caller): Promise<void>;
+  /**
+   * Makes a new volume with the present content of a clone, as a job. Throws `conflict` while clients are connected; the
+   * clone takes none meanwhile, and stays.
+   */
+  promoteClone(name: string, volume: string, caller: Caller): JobInfo;
+
   /** Jobs, newest first. */
   listJobs(): JobInfo[];
   /** One job. */

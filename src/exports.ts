@@ -1,5 +1,5 @@
 /**
- * Volumes and their past as NBD exports: `VOLUME` and `VOLUME@TIME`.
+ * Volumes, their past and clones as NBD exports: `VOLUME`, `VOLUME@TIME` and `CLONE`.
  *
  * @module
  */
@@ -20,6 +20,11 @@ export interface ExportSource {
   resolve(name: string, at: string): Promise<Moment>;
   /** Marks of a volume, oldest first. */
   marks(name: string): readonly { readonly name: string; readonly seq: number }[];
+  /** Clones: their entries, and how one is opened. They share one name space with the volumes. */
+  readonly clones: {
+    list(): ExportEntry[];
+    open(name: string): Promise<Omit<OpenExport, "client"> | undefined>;
+  };
 }
 
 /** Opens exports and counts their connections. */
@@ -39,14 +44,21 @@ export class VolumeExports implements ExportProvider {
   }
 
   list(): ExportEntry[] {
-    return this.#source.names().map((name) => ({ name, description: "live volume, every write is kept" }));
+    const volumes = this.#source.names().map((name) => ({
+      name,
+      description: "live volume, every write is kept",
+    }));
+    return [...volumes, ...this.#source.clones.list()];
   }
 
   async open(name: string, _client: ClientInfo): Promise<OpenExport | undefined> {
     const at = name.indexOf("@");
     const volumeName = at < 0 ? name : name.slice(0, at);
     const volume = this.#source.find(volumeName);
-    if (volume === undefined) return undefined;
+    if (volume === undefined) {
+      const clone = await this.#source.clones.open(name);
+      return clone === undefined ? undefined : { ...clone, client: ++this.#clients };
+    }
     if (at < 0) {
       return this.#opened(volumeName, {
         device: volume.live,

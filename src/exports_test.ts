@@ -7,9 +7,10 @@ import type { Volume } from "./volume/volume.ts";
 const CLIENT = { peer: "unix" };
 
 /** Two volumes; of `a` there is the moment 7, and `bad` names none. */
-function fixture(): { exports: VolumeExports; live: MemoryDevice; past: MemoryDevice } {
+function fixture(): { exports: VolumeExports; live: MemoryDevice; past: MemoryDevice; clone: MemoryDevice } {
   const live = new MemoryDevice(1 << 20);
   const past = new MemoryDevice(1 << 20, { readOnly: true });
+  const clone = new MemoryDevice(1 << 20);
   const volume = {
     sizeBytes: 1 << 20,
     live,
@@ -26,13 +27,18 @@ function fixture(): { exports: VolumeExports; live: MemoryDevice; past: MemoryDe
         ? Promise.reject(new VarveError("not-retained", "find bad: gone"))
         : Promise.resolve({ seq: 7, time: `<${at}>` }),
     marks: (name) => name === "a" ? [{ name: "x", seq: 7 }, { name: "y", seq: 8 }] : [],
+    clones: {
+      list: () => [{ name: "c", description: "clone of a" }],
+      open: (name) =>
+        Promise.resolve(name === "c" ? { device: clone, description: "c", close: () => {} } : undefined),
+    },
   });
-  return { exports, live, past };
+  return { exports, live, past, clone };
 }
 
 Deno.test("VolumeExports lists volumes and opens them live or as of a time", async () => {
   const { exports, live, past } = fixture();
-  assert.deepEqual(exports.list().map(({ name }) => name), ["a", "b"]);
+  assert.deepEqual(exports.list().map(({ name }) => name), ["a", "b", "c"]);
   const now = await exports.open("a", CLIENT);
   assert.equal(now?.device, live);
   const then = await exports.open("a@mark:before@noon", CLIENT);
@@ -60,4 +66,12 @@ Deno.test("VolumeExports counts connections by volume, live and past, until they
   assert.equal(exports.connections("a"), 2, "what could not be opened is not counted");
   for (const each of opened) await each?.close();
   assert.deepEqual([exports.connections("a"), exports.connections("b")], [0, 0]);
+});
+
+Deno.test("VolumeExports opens clones by their names, as connections of their own", async () => {
+  const { exports, clone } = fixture();
+  const [one, other] = [await exports.open("c", CLIENT), await exports.open("c", CLIENT)];
+  assert.equal(one?.device, clone);
+  assert.notEqual(one.client, other?.client);
+  assert.equal(await exports.open("c@now", CLIENT), undefined, "a clone has no past");
 });

@@ -49,6 +49,14 @@ export interface VolumeEntry {
   error: VarveError | undefined;
 }
 
+/** A clone that needs a moment of a volume. */
+export interface CloneHold {
+  /** Name of the clone. */
+  readonly name: string;
+  /** The moment. */
+  readonly seq: number;
+}
+
 /** What the volumes are kept with. */
 export interface VolumesParts {
   /** The data folder. */
@@ -71,6 +79,10 @@ export interface VolumesParts {
   readonly events: Events;
   /** Connections to a volume, live and past. */
   readonly connections: (name: string) => number;
+  /** Clones of a volume, given its identity. */
+  readonly clonesOf: (volumeId: string) => readonly CloneHold[];
+  /** Whether something that is no volume has a name. */
+  readonly isTaken: (name: string) => boolean;
   /** Bytes a second at which adopted disks are copied, each of them; `undefined` for the default. */
   readonly baselineBytesPerSecond: number | undefined;
   /** See `VolumeSurroundings.handsFor`. */
@@ -93,6 +105,8 @@ export class Volumes {
   readonly #space: SpaceKeeper;
   readonly #events: Events;
   readonly #connections: (name: string) => number;
+  readonly #clonesOf: VolumesParts["clonesOf"];
+  readonly #isTaken: VolumesParts["isTaken"];
   readonly #baselineBytesPerSecond: number | undefined;
   readonly #handsFor: VolumeSurroundings["handsFor"];
   readonly #segmentBytes: number | undefined;
@@ -113,6 +127,8 @@ export class Volumes {
     this.#space = parts.space;
     this.#events = parts.events;
     this.#connections = parts.connections;
+    this.#clonesOf = parts.clonesOf;
+    this.#isTaken = parts.isTaken;
     this.#baselineBytesPerSecond = parts.baselineBytesPerSecond;
     this.#handsFor = parts.handsFor;
     this.#segmentBytes = parts.segmentBytes;
@@ -138,6 +154,16 @@ export class Volumes {
   /** Names, sorted. */
   names(): string[] {
     return [...this.#entries.keys()].sort();
+  }
+
+  /** Whether a volume has a name, or is being made with it. */
+  has(name: string): boolean {
+    return this.#entries.has(name) || this.#creating.has(name);
+  }
+
+  /** The volume with an identity, when it could be opened. */
+  byId(id: string): VolumeEntry | undefined {
+    return [...this.#entries.values()].find(({ row }) => row.id === id);
   }
 
   /** What stands in the way of serving, by volume. */
@@ -177,6 +203,7 @@ export class Volumes {
         guard: (primaryPath) => this.#space.guard(primaryPath),
         describe: () => ({ volume: entry.row, marks: this.#catalog.marks(row.id) }),
         passthrough: () => (JSON.parse(entry.row.policy) as RetentionPolicy).onFull === "passthrough",
+        held: () => new Set(this.#clonesOf(row.id).map(({ seq }) => seq)),
         onGap: (gap) => tellGap(this.#events, row.name, gap),
         onThinned: (retained) => this.#forgetMarks(row.id, retained),
         onText: (text, record) => {
@@ -362,8 +389,11 @@ export class Volumes {
   async create(request: CreateVolumeRequest, caller: Caller): Promise<VolumeInfo> {
     const { name } = request;
     checkName(`create volume ${name}`, name);
-    if (this.#entries.has(name) || this.#creating.has(name)) {
-      throw new VarveError("conflict", `create volume ${name}: there is one of that name`, { field: "name" });
+    if (this.has(name) || this.#isTaken(name)) {
+      const found = this.has(name) ? "one" : "a clone";
+      throw new VarveError("conflict", `create volume ${name}: there is ${found} of that name`, {
+        field: "name",
+      });
     }
     this.#creating.add(name);
     try {
@@ -465,6 +495,13 @@ export class Volumes {
     if (this.#connections(name) > 0) {
       throw new VarveError("conflict", `delete volume ${name}: clients are connected to it`, {
         hint: "Disconnect the hosts first.",
+      });
+    }
+    const clones = this.#clonesOf(row.id).map((clone) => clone.name);
+    if (clones.length > 0) {
+      throw new VarveError("conflict", `delete volume ${name}: it has clones: ${clones.join(", ")}`, {
+        hint: "Delete them first with varve clones delete, or promote them.",
+        details: { clones },
       });
     }
     this.#entries.delete(name);

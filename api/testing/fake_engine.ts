@@ -9,6 +9,8 @@ import { VarveError } from "../../src/base/errors.ts";
 import type {
   AuditEntry,
   Caller,
+  CloneInfo,
+  CreateCloneRequest,
   CreateVolumeRequest,
   Engine,
   EventInfo,
@@ -44,6 +46,8 @@ export class FakeEngine implements Engine {
   volumes: Map<string, VolumeInfo> = new Map([["db", fakeVolume("db", 1024 ** 3)]]);
   /** Marks by volume and name. */
   marks: Map<string, MarkInfo> = new Map();
+  /** Clones by name. */
+  clones: Map<string, CloneInfo> = new Map();
   /** Jobs by identity. */
   jobs: Map<string, JobInfo> = new Map();
   /** Who watches which job. */
@@ -95,6 +99,7 @@ export class FakeEngine implements Engine {
         state: "ok",
       },
       volumes: this.listVolumes(),
+      clones: this.listClones(),
       jobs,
       events: [{ level: "warning", kind: "storage.low", count: 1 }],
     };
@@ -252,6 +257,49 @@ export class FakeEngine implements Engine {
     this.getVolume(volume);
     this.#note(caller, "recovery.start", volume, { ...request });
     return this.#startJob("recovery", volume);
+  }
+
+  listClones(): CloneInfo[] {
+    return [...this.clones.values()];
+  }
+
+  getClone(name: string): CloneInfo {
+    return found(this.clones.get(name), `clone ${name}`);
+  }
+
+  async createClone(request: CreateCloneRequest, caller: Caller): Promise<CloneInfo> {
+    const { name, volume, at, budgetBytes = 10 * 2 ** 30, ttl } = request;
+    const moment = await this.resolve(volume, at);
+    const clone: CloneInfo = {
+      ...moment,
+      id: "fedcba9876543210fedcba9876543210",
+      name,
+      volume,
+      sizeBytes: this.getVolume(volume).sizeBytes,
+      state: "ready",
+      createdAt: NOW.time,
+      ...(ttl === false ? {} : { expiresAt: "2026-11-23T10:15:00.000000Z" }),
+      budgetBytes,
+      usedBytes: 8192,
+      connections: 0,
+    };
+    this.clones.set(name, clone);
+    this.#note(caller, "clone.create", name, { ...request });
+    return clone;
+  }
+
+  async deleteClone(name: string, caller: Caller): Promise<void> {
+    if (this.getClone(name).connections > 0) {
+      throw new VarveError("conflict", `Deleting clone ${name}: clients are connected to it`);
+    }
+    this.clones.delete(name);
+    this.#note(caller, "clone.delete", name, {});
+  }
+
+  promoteClone(name: string, volume: string, caller: Caller): JobInfo {
+    this.getClone(name);
+    this.#note(caller, "clone.promote", name, { volume });
+    return this.#startJob("promote", volume);
   }
 
   listJobs(): JobInfo[] {

@@ -41,6 +41,30 @@ export interface MarkRow {
   readonly note: string | undefined;
 }
 
+/** A writable disk of the past, as the catalogue keeps it. */
+export interface CloneRow {
+  /** 32 hexadecimal digits. */
+  readonly id: string;
+  /** Unique name. */
+  readonly name: string;
+  /** The volume whose past it is. */
+  readonly volumeId: string;
+  /** The moment. */
+  readonly seq: number;
+  /** Its time, in microseconds. */
+  readonly timeUs: number;
+  /** Size of the volume at that moment, in bytes. */
+  readonly sizeBytes: number;
+  /** When it was made, in microseconds. */
+  readonly createdUs: number;
+  /** When it goes by itself, in microseconds; `undefined` for never. */
+  readonly expiresUs: number | undefined;
+  /** Data of its own that it may have at most, in bytes. */
+  readonly budgetBytes: number;
+  /** Name of the volume that it is being made into. */
+  readonly promoting: string | undefined;
+}
+
 /** A token as the catalogue keeps it. */
 export interface TokenRow {
   /** Identity. */
@@ -193,6 +217,43 @@ export class Catalog {
     this.transaction(() => {
       for (const name of names) this.removeMark(volumeId, name);
     });
+  }
+
+  /** Every clone, by name. */
+  clones(): CloneRow[] {
+    return this.#database.prepare("SELECT * FROM clones ORDER BY name").all().map((row) => ({
+      id: String(row["id"]),
+      name: String(row["name"]),
+      volumeId: String(row["volume_id"]),
+      seq: Number(row["seq"]),
+      timeUs: Number(row["time_us"]),
+      sizeBytes: Number(row["size_bytes"]),
+      createdUs: Number(row["created_us"]),
+      expiresUs: row["expires_us"] === null ? undefined : Number(row["expires_us"]),
+      budgetBytes: Number(row["budget_bytes"]),
+      promoting: row["promoting"] === null ? undefined : String(row["promoting"]),
+    }));
+  }
+
+  /** Adds or replaces a clone. */
+  putClone(clone: CloneRow): void {
+    this.#database.prepare("INSERT OR REPLACE INTO clones VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)").run(
+      clone.id,
+      clone.name,
+      clone.volumeId,
+      clone.seq,
+      clone.timeUs,
+      clone.sizeBytes,
+      clone.createdUs,
+      clone.expiresUs ?? null,
+      clone.budgetBytes,
+      clone.promoting ?? null,
+    );
+  }
+
+  /** Forgets a clone. */
+  removeClone(id: string): void {
+    this.#database.prepare("DELETE FROM clones WHERE id = ?").run(id);
   }
 
   /** Keeps the state of a job, as JSON. */

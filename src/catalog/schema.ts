@@ -70,4 +70,20 @@ export const CATALOG_MIGRATIONS: readonly string[] = [
     details TEXT NOT NULL
   ) STRICT;
   `,
+  `
+  -- Writable disks of the past. expires_us: NULL for never; promoting: the volume that one is being made into. A rebuild
+  -- takes volumes away and brings them back, so there is no reference to them.
+  CREATE TABLE clones (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    volume_id TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    time_us INTEGER NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    created_us INTEGER NOT NULL,
+    expires_us INTEGER,
+    budget_bytes INTEGER NOT NULL,
+    promoting TEXT
+  ) STRICT;
+  `,
 ];

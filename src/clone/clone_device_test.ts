@@ -236,6 +236,9 @@ test("a kill amid a change of the clone loses nothing that was acknowledged befo
       };
       try {
         for (const { offset, length } of ranges) {
+          if (random.oneIn(2)) clone.device.flush().catch(() => {});
+          await Promise.resolve();
+          if (random.oneIn(3)) clone.scheduler.run();
           const kind = random.oneIn(3) ? "trim" : "write";
           const data = kind === "trim" ? new Uint8Array(length) : random.bytes(length);
           change(clone, model, { kind, offset, length }, data);

@@ -99,6 +99,22 @@ Deno.test("extended: a CACHE of more than 4 GiB reads all of it", async () => {
   await leave();
 });
 
+Deno.test("extended: a CACHE ends with the conversation, however much of it is left", async () => {
+  for (const leaves of [true, false]) {
+    const device = new MemoryDevice(2 ** 52);
+    let reads = 0;
+    device.read = () => void reads++;
+    const { client, done } = await enterDevice(device, { form });
+    const cache = extendedRequest({ type: CACHE, length: 2 ** 52 });
+    await client.send(cache, cache);
+    while (reads === 0) await new Promise((resolve) => setTimeout(resolve));
+    if (leaves) await client.send(extendedRequest({ type: DISC }));
+    else client.close();
+    await client.receiveAll();
+    await done;
+  }
+});
+
 Deno.test("extended: a payload that a command does not have is received, dropped and refused", async () => {
   const device = new MemoryDevice(100_000);
   const { ask, leave } = await enterDevice(device, { form, queries: [ALLOCATION] });

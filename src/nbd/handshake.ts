@@ -382,8 +382,7 @@ export class Handshake {
   }
 
   async #refuse(option: number, thrown: unknown): Promise<Outcome> {
-    const sent = await this.#send([refusalReply(option, thrown)]);
-    return sent && !this.#stopping ? undefined : END;
+    return await this.#send([refusalReply(option, thrown)]) ? undefined : END;
   }
 
   /** Sends answers and waits until they are on their way; `false` when the connection is lost. */

@@ -4,6 +4,7 @@ import { MemoryDevice } from "../base/memory_device.ts";
 import {
   concat,
   enterDevice,
+  extendedRequest,
   infoData,
   noise,
   option,
@@ -93,6 +94,19 @@ Deno.test("limits: a client that waits for storage is not idle", async () => {
   await leave();
 });
 
+Deno.test("limits: a client is not idle while a change of it is prepared, however long it rested before", async () => {
+  const scheduler = new ManualTime();
+  const prepared = Promise.withResolvers<void>();
+  const device = Object.assign(new MemoryDevice(4096), { prepare: () => prepared.promise });
+  const { client, leave } = await enterDevice(device, { server: { scheduler, idleTimeoutMs: 1000 } });
+  await scheduler.pass(900);
+  await client.send(request({ type: WRITE, cookie: 4n, payload: noise(1) }));
+  await scheduler.pass(10_000);
+  prepared.resolve();
+  assert.deepEqual((await client.chunk()).type, 0);
+  await leave();
+});
+
 Deno.test("limits: a client that takes no replies is cut off after the idle limit", async () => {
   const scheduler = new ManualTime();
   const exports = new TestExports({ disk: new MemoryDevice(32 * 1024 * 1024) });
@@ -167,6 +181,51 @@ Deno.test("close: an option under way is answered with ERR_SHUTDOWN, and no expo
   }
 });
 
+Deno.test("close: an option that is answered all the same is the last one", async () => {
+  const listed = Promise.withResolvers<void>();
+  const server = new NbdServer({
+    exports: { list: () => listed.promise.then(() => []), open: () => Promise.resolve(undefined) },
+    scheduler: new ManualTime(),
+  });
+  const { client, done } = RawClient.inMemory(server);
+  await client.greet();
+  await client.send(option(3));
+  await settle();
+  const end = server.close({ graceMs: 60_000 });
+  await settle();
+  listed.resolve();
+  assert.equal((await client.optionReply()).type, Rep.ACK);
+  assert.equal((await client.receiveAll()).length, 0);
+  await end;
+  await done;
+});
+
+Deno.test("close: an export that is entered in that moment is closed again", async () => {
+  const exports = new TestExports({ disk: new MemoryDevice(4096) });
+  const server = new NbdServer({ exports });
+  let incoming = concat(u32(3), option(1, utf8("disk")));
+  const closed = Promise.withResolvers<never>();
+  closed.promise.catch(() => {});
+  let end: Promise<void> | undefined;
+  let writes = 0;
+  await server.serve({
+    peer: "prompt",
+    read(target) {
+      if (incoming.length === 0) return closed.promise;
+      target.set(incoming);
+      const { length } = incoming;
+      incoming = new Uint8Array();
+      return length;
+    },
+    write() {
+      if (++writes === 2) end = server.close({ graceMs: 60_000 });
+    },
+    close: () => closed.reject(new Error("closed")),
+  });
+  await end;
+  assert.deepEqual([writes, exports.opened, exports.closed], [2, 1, 1]);
+});
+
 Deno.test("close: half an option is waited for and refused, ABORT acknowledged", async () => {
   for (const [kind, type] of [[3, Rep.ERR_SHUTDOWN], [2, Rep.ACK]] as const) {
     const server = new NbdServer({ exports: new TestExports({}) });
@@ -223,6 +282,16 @@ Deno.test("close: a long CACHE ends with ESHUTDOWN", async () => {
   await end;
   await done;
   assert.ok(reads < 500 * 4096);
+});
+
+Deno.test("connections: much CACHE under way ends when the replies to other commands cannot be sent", async () => {
+  const device = new MemoryDevice(2 ** 50);
+  device.read = () => {};
+  const { client, done } = await enterDevice(device, { form: "extended" });
+  const cache = extendedRequest({ type: CACHE, length: 2 ** 50 });
+  await client.send(extendedRequest({ type: READ }), ...Array.from({ length: 1500 }, () => cache));
+  client.close();
+  await done;
 });
 
 Deno.test("close: a client that never stops sending does not hold it up", async () => {

@@ -111,6 +111,7 @@ export class Transmission {
   /** The WRITE whose payload is received next, apart from the inbox. */
   #large: NbdRequest | undefined;
   #receiving = false;
+  #ended = false;
   #stopping = false;
   /** Bytes in the inbox that were there when the server began to stop. */
   #oldBytes = 0;
@@ -156,6 +157,7 @@ export class Transmission {
         else if (!await this.#receive()) break;
       }
     } finally {
+      this.#ended = true;
       await this.#settle();
       this.#idle.end();
     }
@@ -365,7 +367,7 @@ export class Transmission {
     const { device } = this.#opened;
     const goesOn = () => {
       if (this.#stopping) throw new VarveError("cancelled", "cache a range: the server is being stopped");
-      return !this.#outbox.closed;
+      return !this.#ended && !this.#outbox.closed;
     };
     const work = () => inTurns(readInPieces(device, { offset, length, goesOn }), this.#options.scheduler);
     this.#endAfter(Command.CACHE, new Tickets().add(request), () => this.#caching.run(work));
@@ -467,5 +469,5 @@ const PREPARED = { failure: undefined };
 /** The contexts of these numbers; `undefined` when one is unknown or comes twice. */
 function choose(contexts: readonly StatusContext[], ids: readonly number[]): StatusContext[] | undefined {
   const chosen = contexts.filter(({ id }) => ids.includes(id));
-  return chosen.length === ids.length && new Set(ids).size === ids.length ? chosen : undefined;
+  return chosen.length === ids.length ? chosen : undefined;
 }

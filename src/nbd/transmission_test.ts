@@ -317,22 +317,6 @@ Deno.test("transmission: CACHE reads the whole range in pieces, others run meanw
   await leave();
 });
 
-Deno.test("transmission: a CACHE of a client that has left ends", async () => {
-  const device = new MemoryDevice(2 ** 52);
-  let reads = 0;
-  device.read = () => void reads++;
-  const { client, done } = await enter(device);
-  await client.send(
-    request({ type: CACHE, length: 0xffff_ffff }),
-    request({ type: CACHE, length: 0xffff_ffff }),
-  );
-  while (reads === 0) await new Promise((resolve) => setTimeout(resolve));
-  await client.send(request({ magic: 0 }), request({}));
-  client.close();
-  await done;
-  assert.ok(reads <= 2 * 4096);
-});
-
 Deno.test("transmission: a length of 2^32 - 1 trims and zeroes at once", async () => {
   const device = new MemoryDevice(2 ** 41);
   device.write(2 ** 32, noise(8192));

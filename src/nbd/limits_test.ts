@@ -284,14 +284,38 @@ Deno.test("close: a long CACHE ends with ESHUTDOWN", async () => {
   assert.ok(reads < 500 * 4096);
 });
 
-Deno.test("connections: much CACHE under way ends when the replies to other commands cannot be sent", async () => {
+Deno.test("connections: much CACHE under way ends when the connection is lost", async () => {
   const device = new MemoryDevice(2 ** 50);
   device.read = () => {};
-  const { client, done } = await enterDevice(device, { form: "extended" });
+  const exports = new TestExports({ disk: device });
   const cache = extendedRequest({ type: CACHE, length: 2 ** 50 });
-  await client.send(extendedRequest({ type: READ }), ...Array.from({ length: 1500 }, () => cache));
-  client.close();
-  await done;
+  const caches = Array.from({ length: 1500 }, () => cache);
+  let incoming = concat(
+    u32(3),
+    option(11),
+    option(7, infoData("disk")),
+    extendedRequest({ type: READ }),
+    ...caches,
+  );
+  const lost = Promise.withResolvers<never>();
+  lost.promise.catch(() => {});
+  let writes = 0;
+  await new NbdServer({ exports }).serve({
+    peer: "flaky",
+    read(target) {
+      const length = Math.min(target.length, incoming.length);
+      target.set(incoming.subarray(0, length));
+      incoming = incoming.subarray(length);
+      return length === 0 ? lost.promise : length;
+    },
+    async write() {
+      if (++writes <= 3) return;
+      await new Promise((resolve) => setTimeout(resolve));
+      throw new Error("reset by peer");
+    },
+    close: () => lost.reject(new Error("closed")),
+  });
+  assert.deepEqual([writes, exports.closed], [4, 1]);
 });
 
 Deno.test("close: a client that never stops sending does not hold it up", async () => {

@@ -328,16 +328,18 @@ export interface EnterOptions {
   queries?: string[];
   /** Maps of the export. */
   maps?: ExportMaps;
+  /** As of {@linkcode RawClient.inMemory}. */
+  apart?: boolean;
   /** More for the server. */
   server?: Partial<NbdServerOptions>;
 }
 
 /** A client in the transmission phase of a device; its contexts by name. */
 export async function enterDevice(device: BlockDevice, options: EnterOptions = {}) {
-  const { form = "structured", queries, maps } = options;
+  const { form = "structured", queries, maps, apart = false } = options;
   const exports = new TestExports({ disk: device }, maps);
   const server = new NbdServer({ exports, ...options.server });
-  const { client, done } = RawClient.inMemory(server);
+  const { client, done } = RawClient.inMemory(server, { apart });
   await client.greet();
   if (form === "structured") await client.ask(8);
   if (form === "extended") await client.ask(11);

@@ -115,6 +115,23 @@ Deno.test("extended: a CACHE ends with the conversation, however much of it is l
   }
 });
 
+Deno.test("extended: large payloads that are received apart are written, or refused, as others are", async () => {
+  const payload = noise(400_000);
+  const device = new MemoryDevice(payload.length + 5);
+  const { ask, client, leave } = await enterDevice(device, { form, apart: true });
+  const write = (offset: number, cookie: bigint) => extendedRequest({ type: WRITE, offset, cookie, payload });
+  await client.send(write(0, 1n), write(5, 2n), write(6, 3n), extendedRequest({ type: FLUSH, cookie: 4n }));
+  const errors = new Map<bigint, number | undefined>();
+  for (let count = 0; count < 4; count++) {
+    const chunk = await client.chunk();
+    errors.set(chunk.cookie, errorIn(chunk)?.error);
+  }
+  assert.deepEqual(errors, new Map([[1n, undefined], [2n, undefined], [3n, ENOSPC], [4n, undefined]]));
+  const [chunk] = await ask({ type: READ, length: payload.length + 5 });
+  assert.deepEqual(chunk?.content.subarray(8), concat(payload.subarray(0, 5), payload));
+  await leave();
+});
+
 Deno.test("extended: a payload that a command does not have is received, dropped and refused", async () => {
   const device = new MemoryDevice(100_000);
   const { ask, leave } = await enterDevice(device, { form, queries: [ALLOCATION] });

@@ -202,3 +202,29 @@ Deno.test("large writes: mixed with other commands they act like a byte array", 
 async function turns(): Promise<void> {
   for (let turn = 0; turn < 200; turn++) await Promise.resolve();
 }
+
+Deno.test("large writes: a payload is none of the requests, also when much else has to be waited for first", async () => {
+  const device = new TellingDevice(SIZE);
+  const flushes: (() => void)[] = [];
+  device.flush = () => new Promise((resolve) => flushes.push(resolve));
+  const synced = Promise.withResolvers<void>();
+  device.sync = () => synced.promise;
+  const { client, done } = await enter(device);
+  // As many waits as may be, one more at the end of the batch, and a large payload has begun.
+  const whole = request({ type: WRITE, cookie: 3n, payload: noise(LARGE) });
+  await client.send(
+    ...Array.from({ length: 1024 }, () => request({ type: FLUSH, cookie: 1n })),
+    request({ type: WRITE, cookie: 2n, flags: FUA, payload: noise(5) }),
+    whole.subarray(0, 60_000),
+  );
+  while (flushes.length < 1024) await new Promise((resolve) => setTimeout(resolve));
+  for (const resolve of flushes) resolve();
+  synced.resolve();
+  await client.send(whole.subarray(60_000), request({ type: DISC }));
+  for (let count = 0; count < 1026; count++) assert.equal((await client.reply()).error, 0);
+  assert.equal((await client.receiveAll()).length, 0);
+  await done;
+  const found = new Uint8Array(LARGE);
+  device.read(0, found);
+  assert.ok(Buffer.from(found).equals(noise(LARGE)));
+});

@@ -17,28 +17,16 @@
  */
 import { VarveError } from "../base/errors.ts";
 import { inTurns, Queue, type Scheduler } from "../base/turns.ts";
-import { MAX_RUNS, type StatusContext, statusOf } from "./block_status.ts";
-import type { MapRun, OpenExport } from "./exports.ts";
+import type { StatusContext } from "./block_status.ts";
+import type { OpenExport } from "./exports.ts";
 import { IdleWatch } from "./_idle_watch.ts";
 import type { ApartPayload, Inbox } from "./_inbox.ts";
-import {
-  decodeExtendedRequest,
-  decodeRequest,
-  decodeStatusPayload,
-  emptyRequest,
-  type NbdRequest,
-} from "./_message_format.ts";
+import { decodeExtendedRequest, decodeRequest, emptyRequest, type NbdRequest } from "./_message_format.ts";
 import type { Outbox } from "./_outbox.ts";
 import { answerRead, readInPieces } from "./_reads.ts";
 import { type Failure, Replies, Tickets } from "./_replies.ts";
-import {
-  BAD_STATUS_PAYLOAD,
-  payloadBytesOf,
-  rangeRefusal,
-  refusalOf,
-  type RequestRules,
-  STOPPING,
-} from "./_requests.ts";
+import { answerStatus } from "./_status_answers.ts";
+import { payloadBytesOf, refusalOf, type RequestRules, STOPPING } from "./_requests.ts";
 import {
   Command,
   CommandFlag,
@@ -194,6 +182,8 @@ export class Transmission {
     let open = true;
     while (open && !this.#outbox.closed) {
       if (this.#outbox.pendingBytes > REPLY_BUDGET_BYTES || this.#waits.size > MAX_WAITS) break;
+      // What is at hand belongs to its payload.
+      if (this.#large !== undefined) break;
       const step = this.#skipped === undefined ? this.#runNext() : this.#skipPayload(this.#skipped);
       if (step === "starved") break;
       open = step === "done";
@@ -344,7 +334,12 @@ export class Transmission {
           this.#cache(request);
           return;
         case Command.BLOCK_STATUS:
-          this.#tellStatus(request, this.#inbox.bytes(this.#headBytes, payloadBytes));
+          this.#waitFor(answerStatus(this.#replies, request, {
+            contexts: this.#options.contexts,
+            rules: this.#rules,
+            payload: this.#inbox.bytes(this.#headBytes, payloadBytes),
+            failureOf: (thrown) => this.#failureOf(thrown, type),
+          }));
           return;
         case Command.WRITE:
           if (length > 0) device.write(offset, this.#inbox.bytes(this.#headBytes, length), { client, fua });
@@ -371,41 +366,6 @@ export class Transmission {
     };
     const work = () => inTurns(readInPieces(device, { offset, length, goesOn }), this.#options.scheduler);
     this.#endAfter(Command.CACHE, new Tickets().add(request), () => this.#caching.run(work));
-  }
-
-  #tellStatus(request: NbdRequest, payload: Uint8Array): void {
-    const { offset, flags } = request;
-    let { length } = request;
-    let contexts = this.#options.contexts;
-    if (payload.length > 0) {
-      const asked = decodeStatusPayload(payload);
-      const chosen = asked === undefined ? undefined : choose(contexts, asked.contexts);
-      const failure = asked === undefined || chosen === undefined || asked.length === 0
-        ? BAD_STATUS_PAYLOAD
-        : rangeRefusal(Command.BLOCK_STATUS, offset, asked.length, this.#rules);
-      if (asked === undefined || chosen === undefined || failure !== undefined) {
-        this.#replies.end(request, failure);
-        return;
-      }
-      length = asked.length;
-      contexts = chosen;
-    }
-    const max = (flags & CommandFlag.REQ_ONE) === 0 ? MAX_RUNS : 1;
-    const answer = statusOf(contexts, { offset, length, max });
-    const tell = (ticket: NbdRequest, told: MapRun[][]) => {
-      contexts.forEach(({ id }, index) =>
-        this.#replies.status(ticket, id, told[index] ?? [], index === contexts.length - 1)
-      );
-    };
-    if (!(answer instanceof Promise)) {
-      tell(request, answer);
-      return;
-    }
-    const ticket = { ...request };
-    this.#waitFor(answer.then(
-      (told) => () => tell(ticket, told),
-      (thrown) => () => this.#replies.end(ticket, this.#failureOf(thrown, Command.BLOCK_STATUS)),
-    ));
   }
 
   /** Commits what the batch changed, then lets its replies go. */
@@ -445,7 +405,8 @@ export class Transmission {
   }
 
   /** Lets the reply that a promise comes to go, unless nobody waits for it any more. */
-  #waitFor(outcome: Promise<() => void>): void {
+  #waitFor(outcome: Promise<() => void> | undefined): void {
+    if (outcome === undefined) return;
     const done = outcome.then((reply) => {
       this.#waits.delete(done);
       if (this.#outbox.closed) return;
@@ -465,9 +426,3 @@ export class Transmission {
 
 /** Nothing is in the way of a command. */
 const PREPARED = { failure: undefined };
-
-/** The contexts of these numbers; `undefined` when one is unknown or comes twice. */
-function choose(contexts: readonly StatusContext[], ids: readonly number[]): StatusContext[] | undefined {
-  const chosen = contexts.filter(({ id }) => ids.includes(id));
-  return chosen.length === ids.length ? chosen : undefined;
-}

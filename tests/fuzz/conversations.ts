@@ -83,7 +83,10 @@ function makeRequest(random: SeededRandom, form: MessageForm, number: number): U
     : 0;
   const cookie = (BigInt(random.bits()) << 32n) + BigInt(number);
   if (type === Command.WRITE) {
-    const payload = random.bytes(random.below(random.oneIn(10) ? 9000 : 200));
+    // One in a hundred is so large that it is received apart.
+    const payload = random.oneIn(100)
+      ? new Uint8Array(300_000 + random.below(100_000)).fill(random.bits())
+      : random.bytes(random.below(random.oneIn(10) ? 9000 : 200));
     const withLength = form === "extended" && !random.oneIn(40) ? CommandFlag.PAYLOAD_LEN : 0;
     return encodeRequest(form, { type, offset, payload, cookie, flags: flags | withLength });
   }

@@ -84,7 +84,7 @@ class FuzzedServer {
 
   async converse(random: SeededRandom, outcome: FuzzOutcome): Promise<void> {
     const messages = mutate(makeConversation(random), random);
-    const { client, done } = RawClient.inMemory(this.#server);
+    const { client, done } = RawClient.inMemory(this.#server, { apart: random.oneIn(2) });
     const receivedAll = client.receiveAll();
     for (const message of messages) {
       const cut = random.oneIn(15) ? random.below(message.length + 1) : message.length;

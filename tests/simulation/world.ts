@@ -7,6 +7,7 @@ import { SeededRandom } from "../../src/base/seeded_random.ts";
 import { SimulatedDisk, type SimulatedDiskOptions } from "../../src/disk/mod.ts";
 import type { Caller } from "../../src/engine.ts";
 import type { ExportProvider } from "../../src/nbd/exports.ts";
+import { NbdError } from "../../src/nbd/protocol.ts";
 import { NbdServer } from "../../src/nbd/server.ts";
 import { LiveVolume } from "../../src/volume/live_volume.ts";
 import { checksumOf, type SentRequest, SimulatedClient } from "./client.ts";
@@ -60,6 +61,8 @@ export class World implements Disposable {
   #violation: Violation | undefined;
   #appliance: Appliance | undefined;
   #server: NbdServer | undefined;
+  /** Whether the engine is being stopped: hosts may then be told so. */
+  #isClosing = false;
   #trace = 0;
   #peers = 0;
   readonly #clients = new Map<string, OpenConnection>();
@@ -159,6 +162,7 @@ export class World implements Disposable {
   /** Starts the engine. */
   async start(): Promise<void> {
     this.faulty = false;
+    this.#isClosing = false;
     this.disk.capacityBytes = Infinity;
     const appliance = await this.until(
       "start the appliance",
@@ -251,7 +255,8 @@ export class World implements Disposable {
     this.#trace = crc32(`${change.kind} ${error}`, this.#trace);
     if (error !== 0) {
       const dropped = seq !== undefined && (!subject.retains(seq) || subject.prune !== undefined);
-      if (!this.faulty && !dropped) {
+      const isTooLate = this.#isClosing && error === NbdError.ESHUTDOWN;
+      if (!this.faulty && !dropped && !isTooLate) {
         complain(`${change.kind} was answered with error ${error}`);
       }
       return;
@@ -282,6 +287,7 @@ export class World implements Disposable {
   async close(): Promise<void> {
     const server = this.#server;
     const appliance = this.appliance;
+    this.#isClosing = true;
     if (server !== undefined) await this.until("close the NBD server", server.close({ graceMs: 50 }));
     await this.until("close the appliance", appliance.close());
     this.#forget();

@@ -136,6 +136,23 @@ export const VolumeSchema = z.object({
   refusedWrites: z.int().nonnegative(),
 }).openapi("Volume");
 
+/** Who changed a volume. */
+export const ClientsSchema = z.object({
+  clients: z.array(
+    z.object({
+      client: z.int().openapi({ description: "Number that records in the segments carry." }),
+      peer: z.string().openapi({ example: "192.0.2.7:51034" }),
+      pid: z.int().optional(),
+      uid: z.int().optional(),
+      gid: z.int().optional(),
+      certificate: z.string().optional().openapi({ description: "Subject of the client's certificate." }),
+      tls: z.boolean().optional(),
+      openedAt: instant(),
+      connected: z.boolean(),
+    }).openapi("Client"),
+  ),
+}).openapi("Clients");
+
 /** Every volume. */
 export const VolumesSchema = z.object({ volumes: z.array(VolumeSchema) }).openapi("Volumes");
 
@@ -325,6 +342,14 @@ export const NewVolumeSchema = strict({
   when: ({ value }) => isFields(value), // So that it is told beside other faults.
 }).openapi("NewVolume");
 
+/** Body of `PATCH /v1/volumes/{volume}`. */
+export const VolumeChangeSchema = strict({
+  sizeBytes: size(),
+  force: flag().optional().openapi({
+    description: "Make it smaller: hosts lose what lies beyond the new end.",
+  }),
+}).openapi("VolumeChange");
+
 /** Body of `POST …/marks`. */
 export const NewMarkSchema = strict({
   name: name("before-upgrade"),
@@ -428,6 +453,9 @@ export const PointsQuery = strict({
 
 /** Query of `GET /v1/audit`. */
 export const AuditQuery = strict({ limit: limit() });
+
+/** Query of `GET …/clients`. */
+export const ClientsQuery = strict({ limit: limit() });
 
 const AFTER_RULE = "must be the identity of an event: a whole number from 0 on";
 

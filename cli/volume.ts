@@ -1,16 +1,23 @@
 /**
- * `varve volume create|adopt|list|show|delete`
+ * `varve volume create|adopt|list|show|resize|clients|delete`
  *
  * @module
  */
 import type { Command } from "commander";
 import { resolve } from "node:path";
 import { formatSize } from "../src/base/units.ts";
-import type { CreateVolumeRequest, ScrubSummary, VolumeInfo } from "../src/engine.ts";
+import type {
+  ClientEntry,
+  CreateVolumeRequest,
+  ResizeRequest,
+  ScrubSummary,
+  VolumeInfo,
+} from "../src/engine.ts";
 import type { ApiClient } from "./client.ts";
 import {
   clientCommand,
   type CommonOptions,
+  countArgument,
   group,
   print,
   sizeArgument,
@@ -26,7 +33,7 @@ const BASELINE_POLL_MS = 500;
 
 /** Adds the commands. */
 export function addVolume(program: Command, terminal: Terminal): void {
-  const volume = group(program, "volume", "Create, adopt, list, show and delete volumes");
+  const volume = group(program, "volume", "Create, adopt, list, show, resize and delete volumes");
 
   clientCommand(volume, "create <name>", {
     summary: "Make a new volume",
@@ -76,6 +83,34 @@ export function addVolume(program: Command, terminal: Terminal): void {
       })
     );
 
+  clientCommand(volume, "resize <name>", {
+    summary: "Give a volume another size while hosts use it",
+    example: "volume resize db --size 20G",
+  })
+    .requiredOption("--size <size>", "size, such as 10G, 512M or 1TiB", sizeArgument)
+    .option("--force", "make it smaller: hosts lose what lies beyond the new end, the history keeps it")
+    .action((name: string, options: CommonOptions & { size: number; force?: true }) =>
+      withClient(terminal, options, async (client) => {
+        const body: ResizeRequest = { sizeBytes: options.size, ...(options.force ? { force: true } : {}) };
+        const resized = await client.request<VolumeInfo>("PATCH", volumePath(name), { body });
+        print(terminal, options, resized, () => volumeText(resized));
+      })
+    );
+
+  clientCommand(volume, "clients <name>", {
+    summary: "List who changed a volume or is connected to it, newest first",
+    example: "volume clients db --limit 20",
+  })
+    .option("--limit <number>", "at most so many (100)", countArgument)
+    .action((name: string, options: CommonOptions & { limit?: number }) =>
+      withClient(terminal, options, async (client) => {
+        const found = await client.request<{ clients: ClientEntry[] }>("GET", `${volumePath(name)}/clients`, {
+          query: { limit: options.limit },
+        });
+        print(terminal, options, found, () => clientTable(found.clients));
+      })
+    );
+
   clientCommand(volume, "delete <name>", { summary: "Forget a volume", example: "volume delete db --purge" })
     .option("--purge", "delete its history and its managed primary too")
     .action((name: string, options: CommonOptions & { purge?: true }) =>
@@ -120,6 +155,22 @@ export function volumeTable(volumes: readonly VolumeInfo[]): string {
       String(volume.counts.marks),
       volume.window.from.time,
       volume.window.to.time,
+    ]),
+  );
+}
+
+/** Clients, one a line. */
+function clientTable(clients: readonly ClientEntry[]): string {
+  return table(
+    [right("CLIENT"), "PEER", right("PID"), right("UID"), "CERTIFICATE", "OPENED", "NOW"],
+    clients.map((client) => [
+      String(client.client),
+      client.peer,
+      client.pid === undefined ? "" : String(client.pid),
+      client.uid === undefined ? "" : String(client.uid),
+      client.certificate ?? "",
+      client.openedAt,
+      client.connected ? "connected" : "",
     ]),
   );
 }

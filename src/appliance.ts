@@ -8,6 +8,7 @@ import path from "node:path";
 import { Access } from "./access.ts";
 import { Background, type CompressionSettings } from "./background.ts";
 import { CaptureWorkers } from "./capture_workers.ts";
+import { listClients } from "./clients.ts";
 import { type Clock, systemClock } from "./base/clock.ts";
 import { VarveError } from "./base/errors.ts";
 import { type RandomSource, systemRandom } from "./base/random.ts";
@@ -26,6 +27,7 @@ import {
 import type {
   AuditEntry,
   Caller,
+  ClientEntry,
   CloneInfo,
   CreateCloneRequest,
   CreateVolumeRequest,
@@ -40,6 +42,7 @@ import type {
   PruneResult,
   RecoveryRequest,
   RecoveryResult,
+  ResizeRequest,
   RetentionPolicy,
   ScrubResult,
   StatusInfo,
@@ -58,6 +61,7 @@ import { Pressure } from "./pressure.ts";
 import { Promotions } from "./promotions.ts";
 import { type HandsFor, WorkerHands } from "./prune_hands.ts";
 import { Prunes } from "./prunes.ts";
+import { resizeVolume } from "./resizes.ts";
 import { tellSpace } from "./space_events.ts";
 import type { PastPlace } from "./timeline/past.ts";
 import { checkTarget, realPlace, refuseMountedTree } from "./timeline/recover.ts";
@@ -361,6 +365,19 @@ class LocalAppliance implements Appliance {
       await refuseMountedTree(`use ${place} as a primary`, { place, field: "primary.path", mountPath });
     }
     return await this.#volumes.create(request, caller);
+  }
+
+  async resizeVolume(name: string, request: ResizeRequest, caller: Caller): Promise<VolumeInfo> {
+    await resizeVolume(name, request, {
+      volumes: this.#volumes,
+      catalog: this.#catalog,
+      access: this.#access,
+    }, caller);
+    return this.getVolume(name);
+  }
+
+  listClients(name: string, options: { limit?: number }): ClientEntry[] {
+    return listClients(this.#volumes.open(name), options);
   }
 
   async deleteVolume(name: string, options: { purge: boolean }, caller: Caller): Promise<void> {

@@ -418,6 +418,36 @@ export interface CreateVolumeRequest {
   primary?: { path: string; adopt?: boolean };
 }
 
+/** What `resizeVolume` takes. */
+export interface ResizeRequest {
+  /** The new size in bytes. */
+  sizeBytes: number;
+  /** Make it smaller: hosts lose what lies beyond the new end, the history keeps it. */
+  force?: boolean;
+}
+
+/** A connection that changed a volume, or is open to it now. */
+export interface ClientEntry {
+  /** Its number, which records in the segments carry; unique within the volume. */
+  client: number;
+  /** Address of the other end: `HOST:PORT`, or `unix`. */
+  peer: string;
+  /** Process at the other end of a Unix socket. */
+  pid?: number;
+  /** User that it ran as. */
+  uid?: number;
+  /** Group that it ran as. */
+  gid?: number;
+  /** Subject of its certificate. */
+  certificate?: string;
+  /** Whether the connection was encrypted. */
+  tls?: boolean;
+  /** When it was opened. */
+  openedAt: string;
+  /** Whether it is open now. */
+  connected: boolean;
+}
+
 /** What `startRecovery` takes. */
 export interface RecoveryRequest {
   /** A time in the grammar. */
@@ -480,6 +510,16 @@ export interface Engine {
   getVolume(name: string): VolumeInfo;
   /** Makes or adopts a volume; an adopted one is copied in the background, and captured from then on. */
   createVolume(request: CreateVolumeRequest, caller: Caller): Promise<VolumeInfo>;
+  /**
+   * Gives a volume another size, while hosts use it; new connections see it, and every moment of the past keeps its own.
+   * Throws `conflict` when it would shrink and `force` is not set.
+   */
+  resizeVolume(name: string, request: ResizeRequest, caller: Caller): Promise<VolumeInfo>;
+  /**
+   * Connections that changed a volume and those that are open to it, newest first. `limit` is at most 10,000, by default
+   * 100.
+   */
+  listClients(volume: string, options: { limit?: number }): ClientEntry[];
   /** Forgets a volume; with `purge` its history and its managed primary are deleted too. */
   deleteVolume(name: string, options: { purge: boolean }, caller: Caller): Promise<void>;
 

@@ -31,7 +31,6 @@ export interface ExportSource {
 export class VolumeExports implements ExportProvider {
   readonly #source: ExportSource;
   readonly #connections = new Map<string, number>();
-  #clients = 0;
 
   /** Exports of `source`. */
   constructor(source: ExportSource) {
@@ -51,19 +50,24 @@ export class VolumeExports implements ExportProvider {
     return [...volumes, ...this.#source.clones.list()];
   }
 
-  async open(name: string, _client: ClientInfo): Promise<OpenExport | undefined> {
+  async open(name: string, client: ClientInfo): Promise<OpenExport | undefined> {
     const at = name.indexOf("@");
     const volumeName = at < 0 ? name : name.slice(0, at);
     const volume = this.#source.find(volumeName);
     if (volume === undefined) {
       const clone = await this.#source.clones.open(name);
-      return clone === undefined ? undefined : { ...clone, client: ++this.#clients };
+      // A clone has no journal that could tell of clients.
+      return clone === undefined ? undefined : { ...clone, client: 0 };
     }
     if (at < 0) {
+      const { live } = volume;
+      const number = live.admit(client);
       return this.#opened(volumeName, {
-        device: volume.live,
-        description: `${name}: live volume of ${formatSize(volume.sizeBytes)}`,
+        device: live,
+        description: `${name}: live volume of ${formatSize(live.sizeBytes)}`,
+        client: number,
         maps: this.#maps(volumeName, volume),
+        close: () => live.connections.dismiss(number),
       });
     }
     const expression = name.slice(at + 1);
@@ -72,10 +76,13 @@ export class VolumeExports implements ExportProvider {
     const device = await volume.view(moment.seq);
     // It may have been deleted meanwhile.
     if (this.#source.find(volumeName) !== volume) return undefined;
+    // Nothing that it sends is ever captured.
     return this.#opened(volumeName, {
       device,
       description: `${volumeName} as of ${moment.time}, sequence ${moment.seq}`,
+      client: 0,
       maps: this.#maps(volumeName, volume, moment),
+      close: () => {},
     });
   }
 
@@ -88,13 +95,13 @@ export class VolumeExports implements ExportProvider {
     });
   }
 
-  #opened(volume: string, parts: Omit<OpenExport, "client" | "close">): OpenExport {
+  #opened(volume: string, opened: OpenExport): OpenExport {
     this.#connections.set(volume, this.connections(volume) + 1);
     return {
-      ...parts,
-      client: ++this.#clients,
+      ...opened,
       close: () => {
         this.#connections.set(volume, this.connections(volume) - 1);
+        return opened.close();
       },
     };
   }

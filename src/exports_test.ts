@@ -2,13 +2,25 @@ import assert from "node:assert/strict";
 import { MemoryDevice } from "./base/memory_device.ts";
 import { VarveError } from "./base/errors.ts";
 import { VolumeExports } from "./exports.ts";
+import type { ClientInfo } from "./nbd/mod.ts";
 import type { Volume } from "./volume/volume.ts";
 
-const CLIENT = { peer: "unix" };
+const CLIENT: ClientInfo = { peer: "unix", credentials: { pid: 42, uid: 1000, gid: 100 } };
+
+/** A live device that gives numbers from 7 on. */
+class Live extends MemoryDevice {
+  readonly admitted: ClientInfo[] = [];
+  readonly dismissed: number[] = [];
+  readonly connections = { dismiss: (client: number) => this.dismissed.push(client) };
+
+  admit(client: ClientInfo): number {
+    return 6 + this.admitted.push(client);
+  }
+}
 
 /** Two volumes; of `a` there is the moment 7, and `bad` names none. */
-function fixture(): { exports: VolumeExports; live: MemoryDevice; past: MemoryDevice; clone: MemoryDevice } {
-  const live = new MemoryDevice(1 << 20);
+function fixture(): { exports: VolumeExports; live: Live; past: MemoryDevice; clone: MemoryDevice } {
+  const live = new Live(1 << 20);
   const past = new MemoryDevice(1 << 20, { readOnly: true });
   const clone = new MemoryDevice(1 << 20);
   const volume = {
@@ -44,7 +56,11 @@ Deno.test("VolumeExports lists volumes and opens them live or as of a time", asy
   const then = await exports.open("a@mark:before@noon", CLIENT);
   assert.equal(then?.device, past);
   assert.ok(then.description.includes("<mark:before@noon>"), "the first @ ends the name");
-  assert.notEqual(now.client, then.client);
+  const another = await exports.open("a", CLIENT);
+  assert.deepEqual([now.client, then.client, another?.client], [7, 0, 8], "what is past has no clients");
+  assert.deepEqual(live.admitted, [CLIENT, CLIENT]);
+  await now.close();
+  assert.deepEqual(live.dismissed, [7]);
   const since = "qemu:dirty-bitmap:since-mark:";
   assert.deepEqual(await now.maps?.list(), [`${since}x`, `${since}y`]);
   assert.deepEqual(await then.maps?.list(), [`${since}x`], "marks after the moment are left out");

@@ -122,7 +122,7 @@ export class History {
     const volume = this.#volumes.open(name);
     volume.checkPast(`read sequence ${seq} of ${name}`);
     if (seq > volume.indexedSeq) await volume.settle();
-    return { directory: volume.directory, sizeBytes: volume.sizeBytes };
+    return { directory: volume.directory, sizeBytes: volume.sizes.at(seq) };
   }
 
   /** A directory, or one file, of the past. */

@@ -39,6 +39,17 @@ export function checkName(tried: string, name: string): void {
   throw new VarveError("invalid", `${tried}: the name does not fit`, { field: "name", hint: NAME_HINT });
 }
 
+/** Throws `invalid` unless a volume may have a size. */
+export function checkSize(tried: string, sizeBytes: number | undefined): asserts sizeBytes is number {
+  if (
+    sizeBytes !== undefined && Number.isSafeInteger(sizeBytes) && sizeBytes > 0 && sizeBytes <= SIZE_BYTES_MAX
+  ) return;
+  throw new VarveError("invalid", `${tried}: the size ${sizeBytes ?? "(none)"} does not fit`, {
+    field: "sizeBytes",
+    hint: `A number of bytes from 1 to ${SIZE_BYTES_MAX}.`,
+  });
+}
+
 /** A volume as the appliance holds it. */
 export interface VolumeEntry {
   /** What the catalogue has. */
@@ -218,6 +229,11 @@ export class Volumes {
         },
       });
       entry.volume = volume;
+      // A crash kept it from the catalogue, which learns of a size last.
+      if (volume.sizeBytes !== row.sizeBytes) {
+        this.#catalog.setSize(row.id, volume.sizeBytes);
+        entry.row = { ...entry.row, sizeBytes: volume.sizeBytes };
+      }
       this.#dropLostMarks(row, volume);
       entry.error = volume.failure;
       const { droppedBytes, redoneCommands } = volume.recovered;
@@ -300,6 +316,8 @@ export class Volumes {
       case "baseline-complete":
       case "gap":
       case "gap-end":
+      case "resized":
+      case "client":
       case "volume":
       case "volume-deleted":
         break;
@@ -349,12 +367,11 @@ export class Volumes {
     const { row, volume, error } = this.entry(name);
     const created = { time: formatTime(row.createdUs, 6), seq: 0 };
     const oldest = volume?.moments.oldest();
-    const totalBytes = row.sizeBytes;
     const failed = volume === undefined || volume.failure !== undefined;
     return {
       id: row.id,
       name: row.name,
-      sizeBytes: row.sizeBytes,
+      sizeBytes: volume?.sizeBytes ?? row.sizeBytes,
       state: failed ? "failed" : volume.baselineComplete ? "ready" : "baseline",
       ...(error === undefined ? {} : { error: error.message }),
       primary: { path: row.primaryPath, managed: row.primaryManaged },
@@ -369,7 +386,7 @@ export class Volumes {
       baseline: {
         complete: volume?.baselineComplete ?? false,
         doneBytes: volume?.baselineBytes ?? 0,
-        totalBytes,
+        totalBytes: volume?.sizeBytes ?? row.sizeBytes,
       },
       historyBytes: volume?.historyBytes(this.#disk) ?? 0,
       counts: {
@@ -458,15 +475,7 @@ export class Volumes {
         hint: "To protect an existing file or device as it is, adopt it.",
       });
     }
-    if (
-      sizeBytes === undefined || !Number.isSafeInteger(sizeBytes) || sizeBytes <= 0 ||
-      sizeBytes > SIZE_BYTES_MAX
-    ) {
-      throw new VarveError("invalid", `${tried}: the size ${sizeBytes ?? "(none)"} does not fit`, {
-        field: "sizeBytes",
-        hint: `A number of bytes from 1 to ${SIZE_BYTES_MAX}.`,
-      });
-    }
+    checkSize(tried, sizeBytes);
     return {
       id,
       name,

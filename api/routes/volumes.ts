@@ -1,5 +1,5 @@
 /**
- * Volumes: list, create, adopt, show, delete.
+ * Volumes: list, create, adopt, show, resize, delete, and who changed them.
  *
  * @module
  */
@@ -7,7 +7,16 @@ import { createRoute } from "@hono/zod-openapi";
 import type { Engine } from "../../src/engine.ts";
 import type { ApiApp } from "../context.ts";
 import { body, done, given, json, jsonAt, needs, problems } from "../route.ts";
-import { NewVolumeSchema, PurgeQuery, VolumeParams, VolumeSchema, VolumesSchema } from "../schemas.ts";
+import {
+  ClientsQuery,
+  ClientsSchema,
+  NewVolumeSchema,
+  PurgeQuery,
+  VolumeChangeSchema,
+  VolumeParams,
+  VolumeSchema,
+  VolumesSchema,
+} from "../schemas.ts";
 
 const list = createRoute({
   method: "get",
@@ -42,6 +51,29 @@ const show = createRoute({
   responses: { 200: json("The volume.", VolumeSchema), ...problems },
 });
 
+const resize = createRoute({
+  method: "patch",
+  path: "/v1/volumes/{volume}",
+  operationId: "resizeVolume",
+  summary:
+    "Give a volume another size while hosts use it; new connections see it, moments of the past keep theirs",
+  tags: ["volumes"],
+  ...needs("admin"),
+  request: { params: VolumeParams, body: body(VolumeChangeSchema) },
+  responses: { 200: json("The volume.", VolumeSchema), ...problems },
+});
+
+const clients = createRoute({
+  method: "get",
+  path: "/v1/volumes/{volume}/clients",
+  operationId: "listClients",
+  summary: "Connections that changed a volume or are open to it, newest first",
+  tags: ["volumes"],
+  ...needs("read"),
+  request: { params: VolumeParams, query: ClientsQuery },
+  responses: { 200: json("The connections.", ClientsSchema), ...problems },
+});
+
 const remove = createRoute({
   method: "delete",
   path: "/v1/volumes/{volume}",
@@ -63,6 +95,14 @@ export function registerVolumes(app: ApiApp, engine: Engine): void {
     return c.json(volume, 201, { location: `/v1/volumes/${encodeURIComponent(volume.name)}` });
   });
   app.openapi(show, (c) => c.json(engine.getVolume(c.req.valid("param").volume), 200));
+  app.openapi(resize, async (c) => {
+    const request = given(c.req.valid("json"));
+    return c.json(await engine.resizeVolume(c.req.valid("param").volume, request, c.get("caller")), 200);
+  });
+  app.openapi(clients, (c) => {
+    const found = engine.listClients(c.req.valid("param").volume, given(c.req.valid("query")));
+    return c.json({ clients: found }, 200);
+  });
   app.openapi(remove, async (c) => {
     const purge = c.req.valid("query").purge === "true";
     await engine.deleteVolume(c.req.valid("param").volume, { purge }, c.get("caller"));

@@ -9,6 +9,7 @@ import { VarveError } from "../../src/base/errors.ts";
 import type {
   AuditEntry,
   Caller,
+  ClientEntry,
   CloneInfo,
   CreateCloneRequest,
   CreateVolumeRequest,
@@ -24,6 +25,7 @@ import type {
   PointsPage,
   PruneResult,
   RecoveryRequest,
+  ResizeRequest,
   RetentionPolicy,
   ScrubResult,
   StatusInfo,
@@ -129,6 +131,27 @@ export class FakeEngine implements Engine {
     this.volumes.set(request.name, volume);
     this.#note(caller, "volume.create", request.name, { ...request });
     return volume;
+  }
+
+  async resizeVolume(name: string, request: ResizeRequest, caller: Caller): Promise<VolumeInfo> {
+    const volume = this.getVolume(name);
+    volume.sizeBytes = request.sizeBytes;
+    this.#note(caller, "volume.resize", name, { ...request });
+    return volume;
+  }
+
+  listClients(volume: string, options: { limit?: number }): ClientEntry[] {
+    this.getVolume(volume);
+    const entry = {
+      client: 2,
+      peer: "unix",
+      pid: 7,
+      uid: 0,
+      gid: 0,
+      openedAt: CREATED.time,
+      connected: true,
+    };
+    return [entry, { ...entry, client: 1, connected: false }].slice(0, options.limit);
   }
 
   async deleteVolume(name: string, options: { purge: boolean }, caller: Caller): Promise<void> {

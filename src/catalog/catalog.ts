@@ -173,6 +173,11 @@ export class Catalog {
     this.#database.prepare("UPDATE volumes SET policy = ? WHERE id = ?").run(policy, volumeId);
   }
 
+  /** Replaces a volume's size. */
+  setSize(volumeId: string, sizeBytes: number): void {
+    this.#database.prepare("UPDATE volumes SET size_bytes = ? WHERE id = ?").run(sizeBytes, volumeId);
+  }
+
   /** Forgets a volume and its marks. */
   removeVolume(volumeId: string): void {
     this.#database.prepare("DELETE FROM volumes WHERE id = ?").run(volumeId);

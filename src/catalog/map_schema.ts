@@ -90,4 +90,17 @@ export const MAP_MIGRATIONS: readonly string[] = [
     to_us INTEGER
   ) STRICT;
   `,
+  `
+  -- Sizes of the volume, each from a sequence on; empty until the volume is opened by a Varve that knows of them.
+  CREATE TABLE sizes (
+    from_seq INTEGER PRIMARY KEY,
+    size_bytes INTEGER NOT NULL
+  ) STRICT;
+
+  -- The newest clients that changed the volume, as the journal's texts tell them: JSON.
+  CREATE TABLE clients (
+    client INTEGER PRIMARY KEY,
+    identity TEXT NOT NULL
+  ) STRICT;
+  `,
 ];

@@ -42,8 +42,10 @@ export type StateName =
   | "durable_seq"
   /** From this sequence on every moment is kept. */
   | "horizon_seq"
-  /** Bytes of an adopted primary that the baseline has covered; the volume's size once it is complete. */
-  | "baseline_bytes";
+  /** Bytes of an adopted primary that the baseline has covered; the size at the adoption once it is complete. */
+  | "baseline_bytes"
+  /** The last number that was given to a client. */
+  | "last_client";
 
 const DELTA = 0;
 const KEYFRAME = 1;

@@ -129,9 +129,10 @@ export class BaselineCopier {
   }
 
   #cursorOver(offset: number, length: number): CopyCursor {
+    // The volume may have grown since it was adopted; nothing of that part was there before.
     return {
-      at: Math.floor(offset / this.chunkBytes),
-      end: Math.ceil((offset + length) / this.chunkBytes),
+      at: Math.min(this.chunkCount, Math.floor(offset / this.chunkBytes)),
+      end: Math.min(this.chunkCount, Math.ceil((offset + length) / this.chunkBytes)),
     };
   }
 

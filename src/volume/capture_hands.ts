@@ -9,12 +9,12 @@
  */
 import { inTurns, type Scheduler } from "../base/turns.ts";
 import { type BaselineEntry, BaselineLedger } from "../catalog/baseline_ledger.ts";
-import { type Gap, saveGaps } from "../catalog/gaps.ts";
 import { Moments } from "../catalog/moments.ts";
 import type { MapExtent, RecoveryMap, StateName } from "../catalog/recovery_map.ts";
 import type { SealedSegment, SegmentReader } from "../journal/mod.ts";
 import { EXTENT_ROW, MOMENT_ROW, NumberRows } from "./number_rows.ts";
 import type { Primary } from "./primary.ts";
+import { saveTold, type UnsavedTold } from "./told.ts";
 
 /** What the recovery map is to learn, in one transaction. */
 export interface IndexOrder {
@@ -26,8 +26,8 @@ export interface IndexOrder {
   readonly baseline?: { readonly entries: readonly BaselineEntry[]; readonly sizeBytes: number };
   /** Segments that are finished. */
   readonly finished: readonly SealedSegment[];
-  /** Gaps that have begun or ended. */
-  readonly gaps: readonly Gap[];
+  /** What texts have told. */
+  readonly told: UnsavedTold;
   /** Numbers to keep. */
   readonly state: readonly (readonly [StateName, number])[];
 }
@@ -109,7 +109,7 @@ export function* indexOrder(order: IndexOrder, map: RecoveryMap): Generator<void
     yield* map.addExtents(NumberRows.of(EXTENT_ROW, order.extents));
     new Moments(map).add([...NumberRows.of(MOMENT_ROW, order.moments)]);
     recordSegments(map, order.finished);
-    saveGaps(map, order.gaps);
+    saveTold(map, order.told);
     for (const [name, value] of order.state) map.setState(name, value);
     database.exec("COMMIT");
   } catch (thrown) {

@@ -80,7 +80,7 @@ export interface GapParts {
   readonly onGap: (gap: Gap) => void;
   /** Told of failures in the background. */
   readonly onFailure: (error: VarveError) => void;
-  /** The volume as of a sequence. */
+  /** The volume as of a sequence, but as large as it is now. */
   readonly view: (seq: number) => Promise<BlockDevice>;
 }
 
@@ -91,6 +91,8 @@ interface SeqTime {
 
 /** What the passage asks of the live device. */
 export interface GapHost {
+  /** Size of the volume in bytes; it does not change while there is a gap. */
+  sizeBytes(): number;
   /** Newest sequence, and its time in microseconds. */
   newest(): SeqTime;
   /** Fills `target` with what hosts see. */
@@ -134,12 +136,12 @@ export class GapPassage {
     this.#host = host;
     if (parts.gaps.open === undefined) return;
     this.#suspect = true;
-    this.#changedChunks().add(0, parts.primary.sizeBytes);
+    this.#changedChunks().add(0, host.sizeBytes());
     this.#schedule();
   }
 
   #changedChunks(): ChunkSet {
-    return this.#changed ??= new ChunkSet(this.#parts.primary.sizeBytes);
+    return this.#changed ??= new ChunkSet(this.#host.sizeBytes());
   }
 
   /** Whether commands are not captured. */
@@ -352,7 +354,7 @@ export class GapPassage {
   /** Captures chunks until all are in, and the flush behind them; `undefined` when it has to stop before. */
   *#copy(past: BlockDevice | undefined): Generator<void, SeqTime | undefined> {
     const changed = this.#changedChunks();
-    const { sizeBytes } = this.#parts.primary;
+    const sizeBytes = this.#host.sizeBytes();
     for (let chunk = changed.next(0); chunk !== undefined; chunk = changed.next(chunk)) {
       const start = chunk * changed.chunkBytes;
       const end = Math.min(start + changed.chunkBytes, sizeBytes);
@@ -373,7 +375,7 @@ export class GapPassage {
   #isHole(past: BlockDevice, chunkStart: number, chunkEnd: number): boolean {
     const { primary } = this.#parts;
     const start = Math.floor(chunkStart / STRETCH_BYTES) * STRETCH_BYTES;
-    const end = Math.min(Math.max(start + STRETCH_BYTES, chunkEnd), primary.sizeBytes);
+    const end = Math.min(Math.max(start + STRETCH_BYTES, chunkEnd), past.sizeBytes);
     if ((primary.seek(start, "data") ?? end) < end) return false;
     return past.extents(start, end - start).every((extent) => extent.kind === "hole");
   }

@@ -4,13 +4,13 @@
  * @module
  */
 import type { PackedMoment } from "../catalog/packing.ts";
-import type { Gaps } from "../catalog/gaps.ts";
 import type { BaselineEntry, BaselineLedger } from "../catalog/baseline_ledger.ts";
 import type { MapExtent, RecoveryMap, StateName } from "../catalog/recovery_map.ts";
 import { Queue } from "../base/turns.ts";
 import { type CaptureHands, recordSegments } from "./capture_hands.ts";
 import { EXTENT_ROW, MOMENT_ROW, NumberRows } from "./number_rows.ts";
 import type { RecordPlace, SealedSegment } from "../journal/mod.ts";
+import type { Told } from "./told.ts";
 
 /** Records in a full batch, by default; it is indexed without being asked for. */
 export const BATCH_RECORDS = 16_384;
@@ -41,8 +41,8 @@ export interface IndexerHost {
   takeFinished(): SealedSegment[];
   /** Records in a full batch. */
   readonly batchRecords: number;
-  /** Gaps, which the map learns of with the position. */
-  readonly gaps: Gaps;
+  /** What the texts tell, which the map learns of with the position. */
+  readonly told: Pick<Told, "unsaved" | "save">;
 }
 
 /** Records in the order of the journal, and where that stood behind the last of them. */
@@ -164,7 +164,7 @@ export class Indexer {
         ? {}
         : { baseline: { entries: batch.baseline, sizeBytes: this.#baseline.sizeBytes } }),
       finished: batch.finished,
-      gaps: this.#host.gaps.unsaved(),
+      told: this.#host.told.unsaved(),
       state: [["indexed_seq", batch.end.seq], ...this.#positionAfter(batch.end)],
     });
     this.#closed.shift();
@@ -188,7 +188,7 @@ export class Indexer {
 
   /** Keeps where the next start has to begin. To be called within a transaction. */
   savePosition(indexed: ScanPosition): void {
-    this.#host.gaps.save();
+    this.#host.told.save();
     for (const [name, value] of this.#positionAfter(indexed)) this.#map.setState(name, value);
   }
 

@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import path from "node:path";
-import { Gaps } from "../catalog/gaps.ts";
 import { MOMENT_KINDS } from "../catalog/packing.ts";
 import { RecoveryMap } from "../catalog/recovery_map.ts";
 import { inTurns } from "../base/turns.ts";
 import type { SealedSegment } from "../journal/mod.ts";
 import { type IndexOrder, indexOrder } from "./capture_hands.ts";
 import { Indexer, type IndexerHost, type ScanPosition } from "./indexer.ts";
+import { Told } from "./told.ts";
 
 const BATCH_RECORDS = 7;
 
@@ -16,7 +16,7 @@ class Journal implements IndexerHost {
     index: (order: IndexOrder) => inTurns(indexOrder(order, this.map)),
   };
   readonly batchRecords = BATCH_RECORDS;
-  readonly gaps: Gaps;
+  readonly told: Told;
   readonly #folder = Deno.makeTempDirSync({ prefix: "varve-indexer-" });
   readonly map = new RecoveryMap(path.join(this.#folder, "map.sqlite"));
   readonly indexer: Indexer;
@@ -28,7 +28,7 @@ class Journal implements IndexerHost {
   #finished: SealedSegment[] = [];
 
   constructor() {
-    this.gaps = new Gaps(this.map);
+    this.told = new Told(this.map, 0);
     this.indexer = new Indexer(this.map, this);
   }
 
@@ -65,7 +65,7 @@ class Journal implements IndexerHost {
   }
 
   /** What the map says: newest sequence, where to begin, last sequences of the segments listed. */
-  get told(): { indexed: number; scan: number; segments: number[] } {
+  get indexed(): { indexed: number; scan: number; segments: number[] } {
     return {
       indexed: this.map.getState("indexed_seq", 0),
       scan: this.map.getState("scan_seq", 0),
@@ -91,12 +91,12 @@ Deno.test("Indexer indexes the oldest batch alone, with the segments and the pos
   for (let n = 0; n < 32; n++) journal.append();
   assert.equal(journal.indexer.pendingRecords, 32);
   await journal.indexer.upTo(1);
-  assert.deepEqual(journal.told, { indexed: 7, scan: 7, segments: [] });
+  assert.deepEqual(journal.indexed, { indexed: 7, scan: 7, segments: [] });
   await journal.indexer.upTo(15);
-  assert.deepEqual(journal.told, { indexed: 21, scan: 21, segments: [10, 20] });
+  assert.deepEqual(journal.indexed, { indexed: 21, scan: 21, segments: [10, 20] });
   assert.equal(journal.indexer.pendingRecords, 11);
   await journal.indexer.upTo(32);
-  assert.deepEqual(journal.told, { indexed: 32, scan: 32, segments: [10, 20, 30] });
+  assert.deepEqual(journal.indexed, { indexed: 32, scan: 32, segments: [10, 20, 30] });
   assert.equal(journal.indexer.pendingRecords, 0);
   assert.equal(journal.syncs, 1, "one sync covers every batch that was there");
 });
@@ -106,7 +106,7 @@ Deno.test("Indexer keeps the start at what is durable in the primary", async () 
   journal.durableSeq = 9;
   for (let n = 0; n < 20; n++) journal.append();
   await journal.indexer.upTo(20);
-  assert.deepEqual(journal.told, { indexed: 20, scan: 9, segments: [10] });
+  assert.deepEqual(journal.indexed, { indexed: 20, scan: 9, segments: [10] });
 });
 
 Deno.test("Indexer.settle() lists a segment that was finished after the last batch", async () => {
@@ -116,7 +116,7 @@ Deno.test("Indexer.settle() lists a segment that was finished after the last bat
   await journal.indexer.upTo(20);
   journal.finish();
   await journal.indexer.settle();
-  assert.deepEqual(journal.told.segments, [10, 20]);
+  assert.deepEqual(journal.indexed.segments, [10, 20]);
 });
 
 Deno.test("Indexer loses nothing when a sync fails, and indexes it in order later", async () => {
@@ -124,10 +124,10 @@ Deno.test("Indexer loses nothing when a sync fails, and indexes it in order late
   for (let n = 0; n < 18; n++) journal.append();
   journal.failure = new Error("the device is gone");
   await assert.rejects(journal.indexer.upTo(18), /the device is gone/);
-  assert.deepEqual(journal.told, { indexed: 0, scan: 0, segments: [] });
+  assert.deepEqual(journal.indexed, { indexed: 0, scan: 0, segments: [] });
   assert.equal(journal.indexer.pendingRecords, 18);
   journal.failure = undefined;
   for (let n = 0; n < 5; n++) journal.append();
   await journal.indexer.upTo(23);
-  assert.deepEqual(journal.told, { indexed: 23, scan: 0, segments: [10, 20] });
+  assert.deepEqual(journal.indexed, { indexed: 23, scan: 0, segments: [10, 20] });
 });

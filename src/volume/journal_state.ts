@@ -10,6 +10,7 @@
 import type { MarkRow, VolumeRow } from "../catalog/catalog.ts";
 import type { Gap } from "../catalog/gaps.ts";
 import { intersectRetained, isRetained, type Retained } from "../catalog/moments.ts";
+import { type VolumeSize, withSize } from "../catalog/sizes.ts";
 import { gapsOfText } from "./gap_texts.ts";
 import type { JournalText } from "./journal_text.ts";
 
@@ -24,6 +25,8 @@ export class JournalState {
   #baselineComplete: boolean;
   #deleted: boolean;
   #durableSeq: number;
+  #sizes: VolumeSize[];
+  #lastClient: number;
   readonly #gaps = new Map<number, Gap>();
 
   /** Begins with a text that says everything. */
@@ -33,6 +36,8 @@ export class JournalState {
     this.#baselineComplete = text.baselineComplete;
     this.#deleted = text.deleted ?? false;
     this.#durableSeq = text.durableSeq;
+    this.#sizes = sizesOf(text);
+    this.#lastClient = text.lastClient ?? 0;
     for (const mark of text.marks) this.#marks.set(mark.name, mark);
     this.#noteGaps(text);
   }
@@ -44,6 +49,16 @@ export class JournalState {
   /** The volume with its policy. */
   get volume(): VolumeRow {
     return this.#volume;
+  }
+
+  /** Every size that the volume has had, oldest first. */
+  get sizes(): readonly VolumeSize[] {
+    return this.#sizes;
+  }
+
+  /** The last number that a client was known by, or 0. */
+  get lastClient(): number {
+    return this.#lastClient;
   }
 
   /** Marks whose moments exist, in the order of their sequences. */
@@ -88,6 +103,8 @@ export class JournalState {
         this.#baselineComplete ||= text.baselineComplete;
         this.#durableSeq = Math.max(this.#durableSeq, text.durableSeq);
         this.#deleted = text.deleted ?? false;
+        this.#sizes = sizesOf(text);
+        this.#lastClient = Math.max(this.#lastClient, text.lastClient ?? 0);
         break;
       case "mark":
         this.#marks.set(text.name, {
@@ -120,6 +137,13 @@ export class JournalState {
       case "baseline-complete":
         this.#baselineComplete = true;
         break;
+      case "resized":
+        this.#volume = { ...this.#volume, sizeBytes: text.sizeBytes };
+        this.#sizes = withSize(this.#sizes, { fromSeq: text.fromSeq, sizeBytes: text.sizeBytes });
+        break;
+      case "client":
+        this.#lastClient = Math.max(this.#lastClient, text.client);
+        break;
       case "volume-deleted":
         this.#deleted = true;
         break;
@@ -131,19 +155,26 @@ export class JournalState {
     }
   }
 
-  /** The text that says all of it; `volume` may know more of the volume than the texts, but for its policy. */
+  /** The text that says all of it; `volume` may know more of the volume than the texts, but for its policy and its size. */
   text(
     now: Pick<VolumeText, "volume" | "durableSeq" | "baselineComplete" | "gaps">,
   ): VolumeText {
     return {
       type: "volume",
-      volume: { ...now.volume, policy: this.#volume.policy },
+      volume: { ...now.volume, policy: this.#volume.policy, sizeBytes: this.#volume.sizeBytes },
       marks: this.marks,
       retained: this.#retained,
       baselineComplete: this.#baselineComplete || now.baselineComplete,
       gaps: now.gaps,
+      sizes: [...this.#sizes],
+      lastClient: this.#lastClient,
       durableSeq: now.durableSeq,
       ...(this.#deleted ? { deleted: true } : {}),
     };
   }
+}
+
+/** A volume of which nothing says otherwise has always had its size. */
+function sizesOf({ sizes, volume }: VolumeText): VolumeSize[] {
+  return sizes ?? [{ fromSeq: 0, sizeBytes: volume.sizeBytes }];
 }

@@ -4,7 +4,9 @@
  * @module
  */
 import type { MarkRow, VolumeRow } from "../catalog/catalog.ts";
+import type { ClientIdentity } from "../catalog/clients.ts";
 import type { Retained } from "../catalog/moments.ts";
+import type { VolumeSize } from "../catalog/sizes.ts";
 import type { GapEndText, GapText } from "./gap_texts.ts";
 
 /** One text. */
@@ -19,6 +21,8 @@ export type JournalText =
   | { type: "baseline-complete" }
   | GapText
   | GapEndText
+  | { type: "resized" } & VolumeSize
+  | { type: "client" } & ClientIdentity
   | { type: "volume-deleted" }
   | {
     type: "volume";
@@ -27,6 +31,10 @@ export type JournalText =
     retained: Retained;
     baselineComplete: boolean;
     gaps: (GapText | GapEndText)[];
+    /** Every size that it has had, oldest first. A text of before there were several has none. */
+    sizes?: VolumeSize[];
+    /** The last number that a client was known by. */
+    lastClient?: number;
     /** Up to here the primary was durable when this was written. */
     durableSeq: number;
     /** Only where the volume has been deleted. */

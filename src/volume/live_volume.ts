@@ -17,7 +17,8 @@
  * seconds on slow storage, so steps 3, 4 and 6 go on meanwhile for what came later; what the next start would have to redo
  * stays bounded, because a writer waits when it is too much.
  *
- * A command that the journal refuses for want of space may pass it: `gap.ts` tells how.
+ * A command that the journal refuses for want of space may pass it: `gap.ts` tells how. `resize.ts` tells how the size
+ * changes.
  *
  * @module
  */
@@ -26,6 +27,7 @@ import { blockOf, blocksFor, checkRange } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
 import { VarveError } from "../base/errors.ts";
 import type { Scheduler, Timer } from "../base/turns.ts";
+import { Connections, type NewClient } from "../catalog/clients.ts";
 import { MOMENT_KINDS } from "../catalog/packing.ts";
 import type { MapExtent, RecoveryMap } from "../catalog/recovery_map.ts";
 import type { SpaceGuard } from "../disk/mod.ts";
@@ -43,8 +45,11 @@ import type { CaptureHands } from "./capture_hands.ts";
 import { type GapParts, GapPassage } from "./gap.ts";
 import { type Change, Durability, lengthOf } from "./durability.ts";
 import { BATCH_RECORDS, Indexer, type ScanPosition } from "./indexer.ts";
+import type { JournalText } from "./journal_text.ts";
 import { liveExtents } from "./live_extents.ts";
 import type { Primary } from "./primary.ts";
+import { gapInTheWay, resize, type ResizeEnd, type ResizeHost } from "./resize.ts";
+import type { Told } from "./told.ts";
 import { holeWithEdges, wholeBlocks } from "./widening.ts";
 import { isNoSpace, Wall } from "./wall.ts";
 
@@ -65,7 +70,9 @@ const REDO_BYTES_MAX = 1024 * 1024 * 1024;
 const PASSED_BYTES_MAX = 64 * 1024 * 1024;
 
 /** What a live volume is put together from; it takes over all of it. */
-export interface LiveVolumeParts extends GapParts {
+export interface LiveVolumeParts extends Omit<GapParts, "gaps"> {
+  /** What the texts tell. */
+  readonly told: Told;
   /** The live bytes. */
   readonly primary: Primary;
   /** The writing end of the journal. */
@@ -100,18 +107,20 @@ type CommandKind = "write" | "trim" | "zero" | "flush" | "mark";
 
 /** The live device. See the module's comment for the order of its work. */
 export class LiveVolume implements BlockDevice {
-  readonly sizeBytes: number;
   readonly readOnly = false;
   /** Brings records into the recovery map. */
   readonly indexer: Indexer;
   /** Keeps the old content of an adopted disk that is not copied completely yet. */
   readonly baseline: BaselineCopier | undefined;
+  /** Connections to it. */
+  readonly connections: Connections;
   readonly #parts: LiveVolumeParts;
   readonly #gap: GapPassage;
   readonly #durability: Durability;
   readonly #wall: Wall;
   /** Positions before texts that are not known to be in the catalogue, oldest first. */
   readonly #textsUnderWay = new Set<ScanPosition>();
+  #sizeBytes: number;
   #lastTimeUs: number;
   #applyTimer: Timer | undefined;
   #indexTimer: Timer | undefined;
@@ -122,7 +131,8 @@ export class LiveVolume implements BlockDevice {
   /** Begins with an empty overlay: everything in the journal is in the primary and durable. */
   constructor(parts: LiveVolumeParts) {
     this.#parts = parts;
-    this.sizeBytes = parts.primary.sizeBytes;
+    this.#sizeBytes = parts.primary.sizeBytes;
+    this.connections = new Connections(parts.told.clients);
     this.#lastTimeUs = parts.lastTimeUs;
     this.#durability = new Durability({
       ...parts,
@@ -136,7 +146,7 @@ export class LiveVolume implements BlockDevice {
       durable: () => this.#durability.durable,
       oldestText: () => this.#textsUnderWay.values().next().value,
       takeFinished: () => parts.journal.takeFinished(),
-      gaps: parts.gaps,
+      told: parts.told,
       batchRecords: parts.batchRecords,
     }, parts.baseline?.ledger);
     this.baseline = parts.baseline && new BaselineCopier({ ...parts, ...parts.baseline }, (entry) => {
@@ -149,7 +159,8 @@ export class LiveVolume implements BlockDevice {
       unusedBytes: () => parts.journal.unusedBytes,
       records: () => this.indexer.pendingRecords,
     });
-    this.#gap = new GapPassage(parts, {
+    this.#gap = new GapPassage({ ...parts, gaps: parts.told.gaps }, {
+      sizeBytes: () => this.#sizeBytes,
       newest: () => ({ seq: this.lastSeq, timeUs: this.#lastTimeUs }),
       read: (offset, target) => this.read(offset, target),
       pass: (change) => this.#durability.pass(change),
@@ -160,6 +171,10 @@ export class LiveVolume implements BlockDevice {
       exclusively: (work) => this.indexer.queue.run(work),
       pressure: () => this.#backlogPressure(),
     });
+  }
+
+  get sizeBytes(): number {
+    return this.#sizeBytes;
   }
 
   /** Newest sequence. */
@@ -274,17 +289,23 @@ export class LiveVolume implements BlockDevice {
     else this.#captureHole(change.kind, change.offset, change.length, options);
   }
 
-  #captureHole(kind: "trim" | "zero", offset: number, length: number, options: CommandOptions): void {
+  #captureHole(
+    kind: "trim" | "zero",
+    offset: number,
+    length: number,
+    options: CommandOptions,
+    sizeBytes: number = this.sizeBytes,
+  ): void {
     const { flags, firstBlock, payload } = holeWithEdges(
       offset,
       length,
-      this.sizeBytes,
+      sizeBytes,
       (block) => this.#readBlock(block),
     );
     this.#capture(kind, flags, offset, length, firstBlock, options, payload);
   }
 
-  #checkCommand(kind: CommandKind | "prepare", offset: number, length: number): void {
+  #checkCommand(kind: CommandKind | "prepare" | "resize", offset: number, length: number): void {
     checkRange(kind, offset, length, this.sizeBytes);
     if (this.#closed) throw new VarveError("conflict", `${kind}: the volume is closed`);
     const { waitingBlocks, passedBytes } = this.#durability;
@@ -302,8 +323,9 @@ export class LiveVolume implements BlockDevice {
     options: CommandOptions,
     payload: Uint8Array[],
   ): void {
+    this.#introduce(options.client);
     // Strictly ascending, so that a time names exactly one sequence.
-    let timeUs = Math.max(this.#parts.clock.nowUs(), this.#lastTimeUs + 1, this.#parts.gaps.floorUs + 1);
+    let timeUs = Math.max(this.#parts.clock.nowUs(), this.#lastTimeUs + 1, this.#parts.told.gaps.floorUs + 1);
     // A mark is the last thing in its millisecond, so that a time with three digits names it exactly.
     if (kind === "mark") timeUs += 999 - timeUs % 1000;
     const record: NewRecord = {
@@ -331,6 +353,19 @@ export class LiveVolume implements BlockDevice {
     const momentKind = kind === "flush" ? "flush" : kind === "mark" ? "mark" : "change";
     this.indexer.add({ seq: record.seq, timeUs: record.timeUs, kind: MOMENT_KINDS[momentKind] }, extents);
     this.#schedule();
+  }
+
+  /** Who a client is stands in the journal ahead of its first command, and so is durable when that is. */
+  #introduce(client: number | undefined): void {
+    const identity = client === undefined ? undefined : this.connections.stranger(client);
+    if (identity === undefined) return;
+    this.#appendText(JSON.stringify({ type: "client", ...identity } satisfies JournalText));
+    this.connections.introduced(identity);
+  }
+
+  /** Gives a new connection the number to send its commands with; see {@linkcode Connections.admit}. */
+  admit(client: NewClient): number {
+    return this.connections.admit(client, this.#parts.clock.nowUs());
   }
 
   #schedule(): void {
@@ -500,6 +535,35 @@ export class LiveVolume implements BlockDevice {
       client: 0,
     }, new TextEncoder().encode(text));
     this.#parts.onText(text, moment);
+  }
+
+  /** Takes steps 1 to 7 of `resize.ts`. Calls must not overlap. */
+  resize(sizeBytes: number, signal?: AbortSignal): Promise<ResizeEnd> {
+    const host: ResizeHost = {
+      sizeBytes: () => this.#sizeBytes,
+      setSize: (sizeBytes) => this.#sizeBytes = sizeBytes,
+      lastSeq: () => this.lastSeq,
+      check: () => {
+        this.#checkCommand("resize", 0, 0);
+        if (signal?.aborted) throw new VarveError("cancelled", "resize: the volume is being closed");
+        if (this.#gap.diverts || this.#parts.told.gaps.open !== undefined) throw gapInTheWay();
+      },
+      readBlock: (block) => this.#readBlock(block),
+      captureBlocks: ({ offset, length }, firstBlock, payload) =>
+        this.#capture("write", 0, offset, length, firstBlock, {}, [payload]),
+      captureHole: (kind, offset, length) => this.#captureHole(kind, offset, length, {}, offset + length),
+      captureFlush: () => this.#captureFlush({}),
+      appendText: (text) => {
+        const before = this.position;
+        this.#appendText(text);
+        return before;
+      },
+      makeTextDurable: (before) => this.#makeTextDurable(before),
+      drain: () => this.#durability.reach("primary"),
+      pressure: () => this.#backlogPressure(),
+      exclusively: (work) => this.indexer.queue.run(work),
+    };
+    return resize(sizeBytes, this.#parts, host);
   }
 
   extents(offset: number, length: number, max?: number): Extent[] {

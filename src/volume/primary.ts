@@ -15,17 +15,60 @@ const SLICE_BYTES = 1 << 20;
 /** A run of so many blocks goes on to storage at once. */
 const LONG_RUN_BLOCKS = 64;
 
-/** A primary of a fixed size. */
+/** What a primary is kept on. */
+export interface PrimaryOptions {
+  /** Whether it is a block device, whose size nobody here can change. Default false. */
+  readonly isDevice?: boolean;
+}
+
+/** A primary. The file or device may be larger than the volume: what lies beyond its end is never touched. */
 export class Primary {
-  /** Size of the volume; the file is at least as long. */
-  readonly sizeBytes: number;
   readonly #file: DiskFile;
+  readonly #isDevice: boolean;
+  #sizeBytes: number;
   readonly #scratch = new Uint8Array(SLICE_BYTES);
 
   /** Takes over `file`, which is closed with the primary. */
-  constructor(file: DiskFile, sizeBytes: number) {
+  constructor(file: DiskFile, sizeBytes: number, { isDevice = false }: PrimaryOptions = {}) {
     this.#file = file;
-    this.sizeBytes = sizeBytes;
+    this.#sizeBytes = sizeBytes;
+    this.#isDevice = isDevice;
+  }
+
+  /** Up to here commands are brought to the primary, in bytes; the file is at least as long. */
+  get sizeBytes(): number {
+    return this.#sizeBytes;
+  }
+
+  /** What there is of the file or device, in bytes. */
+  get storedBytes(): number {
+    return this.#file.sizeBytes();
+  }
+
+  /** From now on commands are brought to the primary up to here, as far as there is something of it. */
+  setSize(sizeBytes: number): void {
+    this.#sizeBytes = Math.min(sizeBytes, this.storedBytes);
+  }
+
+  /** Makes room for a volume of this size, durably. Throws `invalid` when a block device is too small. */
+  async extend(sizeBytes: number): Promise<void> {
+    const found = this.storedBytes;
+    if (found < sizeBytes && this.#isDevice) {
+      throw new VarveError(
+        "invalid",
+        `extend the primary ${this.#file.path}: the device has ${found} bytes, not ${sizeBytes}`,
+        { field: "sizeBytes", hint: "Enlarge the device first, for example with lvextend." },
+      );
+    }
+    if (found < sizeBytes) this.#file.truncate(sizeBytes);
+    await this.#file.sync();
+  }
+
+  /** Gives back the space of a file beyond the volume's end, durably. */
+  async cut(): Promise<void> {
+    if (this.#isDevice || this.storedBytes <= this.#sizeBytes) return;
+    this.#file.truncate(this.#sizeBytes);
+    await this.#file.sync();
   }
 
   /** See `DiskFile.threadPath`. */
@@ -47,10 +90,12 @@ export class Primary {
 
   /**
    * Brings one extent from the journal to the primary. The bytes are proved right first.
-   * Yields after each slice.
+   * Yields after each slice. What lies beyond the end is left out: the volume was larger when it was captured, or is
+   * about to be.
    */
   *apply(extent: MapExtent, segments: SegmentReader): Generator<void> {
     const start = extent.firstBlock * BLOCK_BYTES;
+    if (start >= this.sizeBytes) return;
     if (extent.segment === 0) {
       this.#file.discard(start, Math.min(extent.blockCount * BLOCK_BYTES, this.sizeBytes - start));
       return;
@@ -68,6 +113,7 @@ export class Primary {
         firstBlock: extent.firstBlock + done,
       }, bytes);
       const at = start + done * BLOCK_BYTES;
+      if (at >= this.sizeBytes) return;
       this.#file.write(at, bytes.subarray(0, Math.min(bytes.length, this.sizeBytes - at)));
       // What is scattered may be written again before it is due; of a long run nothing is gained by waiting.
       if (blockCount >= LONG_RUN_BLOCKS) this.#file.beginWriting?.(at, bytes.length);

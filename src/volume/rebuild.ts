@@ -19,19 +19,28 @@ import path from "node:path";
 import { blocksFor } from "../base/bytes.ts";
 import { inTurns, type Scheduler } from "../base/turns.ts";
 import type { MarkRow, VolumeRow } from "../catalog/catalog.ts";
-import { Gaps } from "../catalog/gaps.ts";
 import { Moments } from "../catalog/moments.ts";
 import { MOMENT_KINDS, type PackedExtent, type PackedMoment, packExtents } from "../catalog/packing.ts";
 import { blobOf, concatenate, type MapExtent, RecoveryMap } from "../catalog/recovery_map.ts";
+import { sizeAt } from "../catalog/sizes.ts";
 import { REGION_BLOCKS } from "../catalog/region_map.ts";
 import type { Disk } from "../disk/mod.ts";
-import { extentsOf, isCommand, type RecordPlace, SegmentReader } from "../journal/mod.ts";
+import {
+  extentsOf,
+  isCommand,
+  readText,
+  type RecordHeader,
+  type RecordPlace,
+  SegmentReader,
+} from "../journal/mod.ts";
 import { VOLUME_FILES } from "../timeline/past.ts";
 import { BATCH_RECORDS } from "./indexer.ts";
+import type { JournalText } from "./journal_text.ts";
 import { BaselineCoverage } from "./rebuild_baseline.ts";
 import { type MergedRecord, mergeSegments } from "./rebuild_merge.ts";
 import { type FoundDamage, type SegmentSurvey, surveySegments } from "./rebuild_segments.ts";
 import { type JournalSurvey, surveyJournal } from "./rebuild_survey.ts";
+import { Told } from "./told.ts";
 
 /** Ending of the name of a map that is being made. */
 const UNFINISHED = ".rebuilding";
@@ -116,7 +125,7 @@ async function rebuildMap(
   try {
     // Nothing of it counts before it is whole.
     map.database.exec("PRAGMA synchronous = OFF");
-    const builder = new MapBuilder(options, map, found, survey);
+    const builder = new MapBuilder(options, { map, segments }, found, survey);
     await builder.take(mergeSegments(segments, found, survey));
     result = builder.finish();
     map.database.exec("PRAGMA wal_checkpoint(TRUNCATE)");
@@ -134,6 +143,8 @@ async function rebuildMap(
 class MapBuilder {
   readonly #options: RebuildOptions;
   readonly #map: RecoveryMap;
+  readonly #segments: SegmentReader;
+  readonly #told: Told;
   readonly #moments: Moments;
   readonly #found: SegmentSurvey;
   readonly #survey: JournalSurvey;
@@ -149,17 +160,28 @@ class MapBuilder {
   #momentCount: number;
   #doneBytes = 0;
 
-  constructor(options: RebuildOptions, map: RecoveryMap, found: SegmentSurvey, survey: JournalSurvey) {
+  constructor(
+    options: RebuildOptions,
+    { map, segments }: { map: RecoveryMap; segments: SegmentReader },
+    found: SegmentSurvey,
+    survey: JournalSurvey,
+  ) {
     const { retained, state } = survey;
     this.#options = options;
     this.#map = map;
+    this.#segments = segments;
+    this.#told = new Told(map, sizeAt(state.sizes, 0));
+    for (const gap of state.gaps) this.#told.gaps.note(gap);
+    for (const size of state.sizes) this.#told.sizes.note(size);
+    this.#told.clients.noteLast(state.lastClient);
+    const { sizes } = this.#told;
     this.#moments = new Moments(map);
-    this.#baseline = new BaselineCoverage(map, state.volume.sizeBytes);
+    this.#baseline = new BaselineCoverage(map, sizes.initialBytes);
     this.#found = found;
     this.#survey = survey;
     this.#damage = [...found.damage, ...survey.damage];
     this.#totalBytes = [...found.captured, ...found.compacted].reduce((sum, { bytes }) => sum + bytes, 0);
-    this.#sizeBlocks = blocksFor(state.volume.sizeBytes);
+    this.#sizeBlocks = blocksFor(sizes.largestBytes);
     this.#momentCount = retained.kept.length + 1;
     map.transaction(() => {
       this.#moments.add([{
@@ -192,6 +214,7 @@ class MapBuilder {
       this.#baseline.take(header, place, isCaptured);
       return;
     }
+    if (header.kind === "meta" && isCaptured) this.#takeText(header, place);
     if (!isCommand(header.kind)) return;
     for (const extent of extentsOf(header)) {
       const hole = extent.payloadBlock < 0;
@@ -207,6 +230,14 @@ class MapBuilder {
     if (!isCaptured || header.seq <= this.#survey.retained.horizonSeq) return;
     const kind = header.kind === "flush" ? "flush" : header.kind === "mark" ? "mark" : "change";
     this.#newMoments.push({ seq: header.seq, timeUs: header.timeUs, kind: MOMENT_KINDS[kind] });
+  }
+
+  /** Who a client was is told once, in the segment that has its first record. */
+  #takeText(header: RecordHeader, { segment, offset }: RecordPlace): void {
+    const text = readText(this.#segments.bytesOf(segment), offset, header);
+    if (text === undefined) return;
+    const said = JSON.parse(text) as JournalText;
+    if (said.type === "client") this.#told.take(said);
   }
 
   /** From here on every block is unproved. */
@@ -235,6 +266,7 @@ class MapBuilder {
     await inTurns(this.#baseline.write(), this.#options.scheduler);
     await inTurns(this.#map.addExtents(this.#extents), this.#options.scheduler);
     this.#moments.add(this.#newMoments);
+    this.#told.clients.save();
     database.exec("COMMIT");
     this.#momentCount += this.#newMoments.length;
     this.#extents = [];
@@ -245,16 +277,14 @@ class MapBuilder {
 
   finish(): RebuiltMap {
     const map = this.#map;
-    const { tail, state, lastSeq, baselineComplete } = this.#survey;
+    const { tail, lastSeq, baselineComplete } = this.#survey;
     map.transaction(() => {
       const numbers = this.#found.captured.filter(({ segment }) => segment <= tail.segment)
         .map(({ previousBaseline }) => previousBaseline);
       this.#baseline.finish(baselineComplete, Math.max(0, ...numbers.slice(-1)));
       if (this.#lostPlace !== undefined) this.#loseBaseline(this.#lostPlace);
       this.#listSegments();
-      const gaps = new Gaps(map);
-      for (const gap of state.gaps) gaps.note(gap);
-      gaps.save();
+      this.#told.save();
       map.setState("indexed_seq", tail.seq);
       map.setState("durable_seq", tail.seq);
       map.setState("scan_seq", tail.seq);

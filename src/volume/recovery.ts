@@ -24,7 +24,6 @@ import path from "node:path";
 import { VarveError } from "../base/errors.ts";
 import { inTurns, type Scheduler } from "../base/turns.ts";
 import { foldLog } from "../catalog/database.ts";
-import type { Gaps } from "../catalog/gaps.ts";
 import { intersectRetained, Moments, type Retained } from "../catalog/moments.ts";
 import { MOMENT_KINDS, type PackedMoment } from "../catalog/packing.ts";
 import { type BaselineEntry, baselineEntryOf, type BaselineLedger } from "../catalog/baseline_ledger.ts";
@@ -42,6 +41,7 @@ import {
 } from "../journal/mod.ts";
 import type { Primary } from "./primary.ts";
 import type { JournalText } from "./journal_text.ts";
+import type { Told } from "./told.ts";
 
 /** How the text of `gap.ts` begins that says that all before it is in the primary. */
 const GAP_TEXT = `{"type":"gap",`;
@@ -62,8 +62,8 @@ export interface RecoveryParts {
   readonly segments: SegmentReader;
   /** The recovery map. */
   readonly map: RecoveryMap;
-  /** Gaps; told by whoever is told of the texts. */
-  readonly gaps: Gaps;
+  /** What the texts tell; whoever is told of the texts tells it. */
+  readonly told: Told;
   /** The live bytes, or `undefined` when they are gone: then history is opened without them. */
   readonly primary: Primary | undefined;
   /** Coverage of an adopted disk that is not copied completely yet. */
@@ -156,7 +156,7 @@ export async function recoverVolume(parts: RecoveryParts): Promise<RecoveredJour
     );
     await parts.primary.sync();
     // What hosts wrote past the journal is nowhere else: a failed sync of the life before may have left memory ahead.
-    if (parts.gaps.open !== undefined) parts.primary.forgetCached();
+    if (parts.told.gaps.open !== undefined) parts.primary.forgetCached();
   }
 
   const nextSegment = Math.max(map.getState("scan_segment", 1), (numbers.at(-1) ?? 0) + 1);
@@ -181,7 +181,7 @@ export async function recoverVolume(parts: RecoveryParts): Promise<RecoveredJour
         "INSERT OR REPLACE INTO segments (segment, first_seq, last_seq, bytes) VALUES (?, ?, ?, ?)",
       ).run(sealed.segment, sealed.firstSeq, sealed.lastSeq, sealed.bytes);
     }
-    parts.gaps.save();
+    parts.told.save();
     map.setState("indexed_seq", tail.lastSeq);
     if (parts.primary === undefined) return;
     map.setState("durable_seq", tail.lastSeq);

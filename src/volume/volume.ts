@@ -10,17 +10,19 @@ import { VarveError } from "../base/errors.ts";
 import { type Scheduler, systemScheduler } from "../base/turns.ts";
 import type { MarkRow, VolumeRow } from "../catalog/catalog.ts";
 import { BaselineLedger } from "../catalog/baseline_ledger.ts";
-import { type Gap, Gaps } from "../catalog/gaps.ts";
+import type { ClientIdentity } from "../catalog/clients.ts";
+import type { Gap, Gaps } from "../catalog/gaps.ts";
 import { REBUILD_HINT } from "../catalog/database.ts";
 import { isRetained, Moments, type Retained } from "../catalog/moments.ts";
 import { RecoveryMap } from "../catalog/recovery_map.ts";
+import type { Sizes } from "../catalog/sizes.ts";
 import type { Disk, SpaceGuard } from "../disk/mod.ts";
 import { JournalWriter, type ScannedRecord, SegmentReader } from "../journal/mod.ts";
 import { VOLUME_FILES } from "../timeline/past.ts";
 import type { ChangeSpan } from "../timeline/changes.ts";
 import { RegionCache, View } from "../timeline/view.ts";
 import { BASELINE_BYTES_PER_SECOND, scanBaseline } from "./baseline.ts";
-import { gapsOfText, textOfGap } from "./gap_texts.ts";
+import { textOfGap } from "./gap_texts.ts";
 import type { JournalText } from "./journal_text.ts";
 import { JournalState } from "./journal_state.ts";
 import { type CaptureHands, type CapturePlace, LocalHands } from "./capture_hands.ts";
@@ -29,6 +31,8 @@ import { LiveVolume } from "./live_volume.ts";
 import { Primary } from "./primary.ts";
 import { type PruneHands, PruneWork } from "./prune_work.ts";
 import { type RecoveredJournal, recoverVolume } from "./recovery.ts";
+import type { ResizeEnd } from "./resize.ts";
+import { Told } from "./told.ts";
 
 /** Size at which a segment is finished and the next begun, in bytes. */
 export const SEGMENT_BYTES = 64 * 1024 * 1024;
@@ -76,8 +80,6 @@ export interface VolumeSurroundings {
 export class Volume {
   /** 32 hexadecimal digits. */
   readonly id: string;
-  /** Size in bytes. */
-  readonly sizeBytes: number;
   /** The volume's folder. */
   readonly directory: string;
   /** Its recovery map. */
@@ -86,6 +88,9 @@ export class Volume {
   readonly moments: Moments;
   /** Gaps in its history. */
   readonly gaps: Gaps;
+  /** The sizes that it has had. */
+  readonly sizes: Sizes;
+  readonly #told: Told;
   /** The reading end of its journal. */
   readonly segments: SegmentReader;
   /** The writing end, or `undefined` when the volume has failed. */
@@ -112,13 +117,14 @@ export class Volume {
   /** Coverage of an adopted disk until all of it is copied. */
   #ledger: BaselineLedger | undefined;
   #baselineRun: Promise<void> | undefined;
+  #resizing = false;
 
   private constructor(
     row: VolumeRow,
     parts: {
       surroundings: VolumeSurroundings;
       map: RecoveryMap;
-      gaps: Gaps;
+      told: Told;
       segments: SegmentReader;
       journal: JournalWriter | undefined;
       primary: Primary | undefined;
@@ -130,11 +136,12 @@ export class Volume {
     },
   ) {
     this.id = row.id;
-    this.sizeBytes = row.sizeBytes;
     this.directory = parts.surroundings.directory;
     this.map = parts.map;
-    this.gaps = parts.gaps;
-    this.moments = new Moments(parts.map, parts.gaps);
+    this.#told = parts.told;
+    this.gaps = parts.told.gaps;
+    this.sizes = parts.told.sizes;
+    this.moments = new Moments(parts.map, parts.told.gaps);
     this.segments = parts.segments;
     this.journal = parts.journal;
     this.recovered = parts.recovered;
@@ -171,15 +178,19 @@ export class Volume {
           },
         );
       }
-      const ledger = map.getState("baseline_bytes", 0) < row.sizeBytes
-        ? new BaselineLedger(map, row.sizeBytes)
-        : undefined;
-      const isCopied = () => map.getState("baseline_bytes", 0) >= row.sizeBytes;
-      const gaps = new Gaps(map);
+      // The catalogue learns of a size after the map: where the map has none, the volume was never resized.
+      const told = new Told(map, row.sizeBytes);
+      const { gaps, sizes } = told;
+      const isCopied = () => map.getState("baseline_bytes", 0) >= sizes.initialBytes;
+      const ledger = isCopied() ? undefined : new BaselineLedger(map, sizes.initialBytes);
       let failure: VarveError | undefined;
       try {
         primary = openPrimary(row, disk);
+        checkPrimary(primary, row, sizes.newestBytes);
+        primary.setSize(sizes.largestBytes);
       } catch (thrown) {
+        primary?.close();
+        primary = undefined;
         failure = VarveError.from(thrown, "open the primary");
       }
       const recovered = await recoverVolume({
@@ -188,19 +199,33 @@ export class Volume {
         disk,
         segments,
         map,
-        gaps,
+        told,
         primary,
         baseline: ledger,
         scheduler: surroundings.scheduler ?? systemScheduler,
         onText: (record) => {
           const text = JSON.parse(record.text ?? "null") as JournalText;
-          for (const gap of gapsOfText(text)) gaps.note(gap);
+          told.take(text);
+          // What was captured while the volume was larger is redone, as far as there is something left of the primary.
+          primary?.setSize(sizes.largestBytes);
           if (text.type !== "volume") surroundings.onText(text, record);
         },
       });
+      if (primary !== undefined) {
+        try {
+          checkPrimary(primary, row, sizes.newestBytes);
+          primary.setSize(sizes.newestBytes);
+        } catch (thrown) {
+          failure = VarveError.from(thrown, "open the primary");
+          primary.close();
+          primary = undefined;
+        }
+      }
       const state = new JournalState({
         type: "volume",
         ...surroundings.describe(),
+        sizes: [...sizes.list],
+        lastClient: told.clients.last,
         retained: new Moments(map).retained(),
         baselineComplete: isCopied(),
         gaps: gaps.list.map(textOfGap),
@@ -222,7 +247,7 @@ export class Volume {
       return opened = new Volume(row, {
         surroundings,
         map,
-        gaps,
+        told,
         segments,
         journal,
         primary,
@@ -259,7 +284,7 @@ export class Volume {
       hands: primaryPath === undefined
         ? local
         : handsFor?.(local, { directory: this.directory, primaryPath }) ?? local,
-      gaps: this.gaps,
+      told: this.#told,
       clock,
       batchRecords,
       scheduler: this.scheduler,
@@ -270,7 +295,7 @@ export class Volume {
       passthrough: () => this.baselineComplete && (passthrough?.() ?? false),
       onGap: onGap ?? (() => {}),
       onFailure,
-      view: (seq) => this.view(seq),
+      view: (seq) => this.#view(seq, () => this.sizeBytes),
       onText: (text, record) => this.#state.take(JSON.parse(text) as JournalText, record),
       lastText: () => this.#state.deleted ? undefined : this.describeText(),
     });
@@ -329,6 +354,11 @@ export class Volume {
   /** Whether history holds a copy of everything that an adopted primary held. */
   get baselineComplete(): boolean {
     return this.#ledger === undefined;
+  }
+
+  /** Size in bytes, now. */
+  get sizeBytes(): number {
+    return this.#live?.sizeBytes ?? this.sizes.newestBytes;
   }
 
   /** Bytes of the primary that have a copy in history, or never held anything. */
@@ -437,6 +467,12 @@ export class Volume {
     if (isComplete) this.#ledger = undefined;
   }
 
+  /** The newest clients that changed it, and those that are connected; without a live device nobody is. */
+  newestClients(limit: number): { identity: ClientIdentity; isConnected: boolean }[] {
+    return this.#live?.connections.newest(limit) ??
+      this.#told.clients.newest(limit).map((identity) => ({ identity, isConnected: false }));
+  }
+
   /** Resolves when the recovery map covers everything captured before the call. */
   async settle(): Promise<void> {
     await this.#live?.indexer.upTo(this.#live.lastSeq);
@@ -482,10 +518,43 @@ export class Volume {
   }
 
   /** The volume as of a sequence; resolves when the map covers it. Its bytes never change. See `checkPast`. */
-  async view(seq: number): Promise<BlockDevice> {
+  view(seq: number): Promise<BlockDevice> {
+    return this.#view(seq, () => this.sizes.at(seq));
+  }
+
+  /** The size is asked for when the map covers the sequence: a resize that is under way is known then. */
+  async #view(seq: number, sizeBytes: () => number): Promise<BlockDevice> {
     this.checkPast(`read sequence ${seq}`);
     await this.#live?.indexer.upTo(seq);
-    return new View({ regions: this.#regions, segments: this.segments }, seq, this.sizeBytes);
+    return new View({ regions: this.#regions, segments: this.segments }, seq, sizeBytes());
+  }
+
+  /**
+   * Gives the live device another size; see `resize.ts` for the order. Resolves when journal and map have it. Throws
+   * `conflict` while an adopted disk is being copied, while there is a gap, or while another resize is under way, and
+   * `cancelled` when `signal` is aborted before the journal has been told.
+   */
+  async resize(sizeBytes: number, signal?: AbortSignal): Promise<ResizeEnd> {
+    const { live } = this;
+    this.checkPast("resize");
+    if (this.#resizing) throw new VarveError("conflict", "resize: the volume is being resized already");
+    this.#resizing = true;
+    try {
+      const end = await live.resize(sizeBytes, signal);
+      return {
+        ...end,
+        finish: async (options) => {
+          try {
+            await end.finish(options);
+          } finally {
+            this.#resizing = false;
+          }
+        },
+      };
+    } catch (thrown) {
+      this.#resizing = false;
+      throw thrown;
+    }
   }
 
   /**
@@ -554,15 +623,17 @@ export class Volume {
 }
 
 function openPrimary(row: VolumeRow, disk: Disk): Primary {
-  const file = disk.open(row.primaryPath, { mode: "write" });
-  const found = file.sizeBytes();
-  if (found < row.sizeBytes) {
-    file.close();
-    throw new VarveError(
-      "io",
-      `open the primary ${row.primaryPath}: it has ${found} bytes, the volume has ${row.sizeBytes}`,
-      { hint: "Something else has shortened it; recover the volume from its history to a new disk." },
-    );
-  }
-  return new Primary(file, row.sizeBytes);
+  const isDevice = disk.stat(row.primaryPath)?.kind === "block";
+  return new Primary(disk.open(row.primaryPath, { mode: "write" }), 0, { isDevice });
+}
+
+/** Throws `io` unless the primary is at least as long as the volume. */
+function checkPrimary(primary: Primary, row: VolumeRow, sizeBytes: number): void {
+  const found = primary.storedBytes;
+  if (found >= sizeBytes) return;
+  throw new VarveError(
+    "io",
+    `open the primary ${row.primaryPath}: it has ${found} bytes, the volume has ${sizeBytes}`,
+    { hint: "Something else has shortened it; recover the volume from its history to a new disk." },
+  );
 }

@@ -224,9 +224,9 @@ test("an address that does not exist answers 404", async () => {
 });
 
 test("a method that an address does not take answers 405 with those it takes", async () => {
-  const answer = await new Harness().call("PATCH", "/v1/volumes/db");
+  const answer = await new Harness().call("PUT", "/v1/volumes/db");
   assert.equal(answer.status, 405);
-  assert.equal(answer.headers.get("allow"), "GET, DELETE, HEAD");
+  assert.equal(answer.headers.get("allow"), "GET, PATCH, DELETE, HEAD");
 });
 
 test("every code of the engine becomes its status", async () => {

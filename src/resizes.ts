@@ -72,7 +72,7 @@ async function resizeOpen(
     }
     end?.told();
   } finally {
-    await end?.finish({ cut: entry.row.primaryManaged && entry.row.sizeBytes === sizeBytes }).catch(
+    await end?.finish().catch(
       (thrown) => {
         const message = thrown instanceof Error ? thrown.message : String(thrown);
         logger.warn("Volume {volume}: the space beyond its end is not given back: {message}", {

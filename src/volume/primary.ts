@@ -19,20 +19,28 @@ const LONG_RUN_BLOCKS = 64;
 export interface PrimaryOptions {
   /** Whether it is a block device, whose size nobody here can change. Default false. */
   readonly isDevice?: boolean;
+  /** Whether it is a file of Varve's own: then nothing that counts lies beyond the volume's end. Default false. */
+  readonly isManaged?: boolean;
 }
 
 /** A primary. The file or device may be larger than the volume: what lies beyond its end is never touched. */
 export class Primary {
   readonly #file: DiskFile;
   readonly #isDevice: boolean;
+  readonly #isManaged: boolean;
   #sizeBytes: number;
   readonly #scratch = new Uint8Array(SLICE_BYTES);
 
   /** Takes over `file`, which is closed with the primary. */
-  constructor(file: DiskFile, sizeBytes: number, { isDevice = false }: PrimaryOptions = {}) {
+  constructor(
+    file: DiskFile,
+    sizeBytes: number,
+    { isDevice = false, isManaged = false }: PrimaryOptions = {},
+  ) {
     this.#file = file;
     this.#sizeBytes = sizeBytes;
     this.#isDevice = isDevice;
+    this.#isManaged = isManaged;
   }
 
   /** Up to here commands are brought to the primary, in bytes; the file is at least as long. */
@@ -50,8 +58,12 @@ export class Primary {
     this.#sizeBytes = Math.min(sizeBytes, this.storedBytes);
   }
 
-  /** Makes room for a volume of this size, durably. Throws `invalid` when a block device is too small. */
-  async extend(sizeBytes: number): Promise<void> {
+  /**
+   * Makes room for a volume that grows from `endBytes` to `sizeBytes`, durably. What a file of Varve's own has left
+   * beyond the end is zeroed; of any other it stays. Throws `invalid` when a block device is too small.
+   */
+  async extend(endBytes: number, sizeBytes: number): Promise<void> {
+    if (this.#isManaged && this.storedBytes > endBytes) this.#file.truncate(endBytes);
     const found = this.storedBytes;
     if (found < sizeBytes && this.#isDevice) {
       throw new VarveError(
@@ -64,9 +76,9 @@ export class Primary {
     await this.#file.sync();
   }
 
-  /** Gives back the space of a file beyond the volume's end, durably. */
+  /** Gives back what a file of Varve's own has beyond the volume's end, durably. */
   async cut(): Promise<void> {
-    if (this.#isDevice || this.storedBytes <= this.#sizeBytes) return;
+    if (!this.#isManaged || this.storedBytes <= this.#sizeBytes) return;
     this.#file.truncate(this.#sizeBytes);
     await this.#file.sync();
   }

@@ -7,7 +7,7 @@
  * 1. Growing: the primary is made large enough, durably. Were it later, a start that finds the text of step 4 could find
  *    a primary that is too short for the volume.
  * 2. Growing: what the primary holds beyond the old end is captured, block by block, holes as zeroes; no moment shows it
- *    yet. A file that Varve has just extended is one hole; a disk that was larger than the volume keeps what is on it.
+ *    yet. A file of Varve's own has a hole there; a disk that was larger than the volume keeps what is on it.
  *    Left out, history would take for zeroes what the live disk shows, or show what the volume held there before it was
  *    shrunk. It is drained before step 4, as long as the primary leaves out what is beyond the old end.
  * 3. In one turn with step 4: the block that the old end cuts is captured with what follows in it, because until now it
@@ -22,8 +22,8 @@
  * 7. The text is durable; then the map knows the size, durably. No batch is indexed meanwhile: a position behind the text
  *    that was saved before would hide it from the next start.
  * 8. The catalogue knows it. Were it earlier, a power cut could leave a size there that the journal has never heard of.
- * 9. Shrinking: when all is durable in the primary, a file that Varve made is cut. Were it earlier, the start after a
- *    power cut that took step 8 could find the primary too short.
+ * 9. Shrinking: when all is durable in the primary, a file of Varve's own is cut. Were it before step 7, the start after
+ *    a power cut could find the primary too short.
  *
  * A crash before the text is durable leaves the old size, and perhaps records beyond its end, which the next growing
  * covers by step 2. A crash after it is completed by the next start, which meets the text.
@@ -92,7 +92,7 @@ export interface ResizeEnd {
   /** To be called when the catalogue has it too. */
   told(): void;
   /** Gives back the space beyond the end of a primary that Varve made. */
-  finish(options: { cut: boolean }): Promise<void>;
+  finish(): Promise<void>;
 }
 
 /** Takes steps 1 to 7. Calls must not overlap. Throws what `host.check` throws, `no-space`, `io`; then nothing has changed. */
@@ -100,7 +100,7 @@ export async function resize(sizeBytes: number, parts: ResizeParts, host: Resize
   const { primary, map, told, scheduler } = parts;
   host.check();
   if (sizeBytes > host.sizeBytes()) {
-    await primary.extend(sizeBytes);
+    await primary.extend(host.sizeBytes(), sizeBytes);
     await captureNewPart(sizeBytes, parts, host);
   }
   const tell = await host.exclusively(async () => {
@@ -113,10 +113,10 @@ export async function resize(sizeBytes: number, parts: ResizeParts, host: Resize
   });
   return {
     told: tell,
-    async finish({ cut }) {
+    async finish() {
       await host.drain();
       primary.setSize(sizeBytes);
-      if (cut) await primary.cut();
+      await primary.cut();
     },
   };
 }

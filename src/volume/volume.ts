@@ -543,9 +543,9 @@ export class Volume {
       const end = await live.resize(sizeBytes, signal);
       return {
         ...end,
-        finish: async (options) => {
+        finish: async () => {
           try {
-            await end.finish(options);
+            await end.finish();
           } finally {
             this.#resizing = false;
           }
@@ -624,7 +624,10 @@ export class Volume {
 
 function openPrimary(row: VolumeRow, disk: Disk): Primary {
   const isDevice = disk.stat(row.primaryPath)?.kind === "block";
-  return new Primary(disk.open(row.primaryPath, { mode: "write" }), 0, { isDevice });
+  return new Primary(disk.open(row.primaryPath, { mode: "write" }), 0, {
+    isDevice,
+    isManaged: row.primaryManaged,
+  });
 }
 
 /** Throws `io` unless the primary is at least as long as the volume. */

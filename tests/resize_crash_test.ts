@@ -5,10 +5,12 @@
  */
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
+import { DatabaseSync } from "node:sqlite";
 import { type Appliance, openAppliance } from "../src/appliance.ts";
 import type { BlockDevice } from "../src/base/block_device.ts";
 import { SeededRandom } from "../src/base/seeded_random.ts";
 import { SimulatedDisk } from "../src/disk/mod.ts";
+import { rebuildDataFolder } from "../src/rebuild.ts";
 import { settle, VirtualTime } from "./simulation/virtual_time.ts";
 
 const CALLER = { name: "test" };
@@ -62,6 +64,16 @@ class Scene implements Disposable {
     await settle();
     this.#time.clear();
     this.disk.restorePower();
+    await this.open();
+  }
+
+  /** As `restart`, with catalogue and map made anew from the segments. */
+  async rebuild(): Promise<void> {
+    this.disk.cutPower();
+    await settle();
+    this.#time.clear();
+    this.disk.restorePower();
+    await this.until(rebuildDataFolder({ dataPath: "/data", disk: this.disk, scheduler: this.#time }));
     await this.open();
   }
 
@@ -134,7 +146,13 @@ for (const [from, to] of [[SMALL, LARGE], [LARGE, SMALL], [4096, LARGE], [LARGE,
       if (sizeBytes === to) done++;
       else notBegun++;
       const now = resized(before, sizeBytes);
+      assert.equal(catalogSize(scene), sizeBytes, `${what}: the catalogue has the same size`);
       await checkHistory(scene, { before, now, what });
+      if (life % 2 === 0) {
+        await scene.rebuild();
+        assert.equal(scene.appliance.getVolume("disk").sizeBytes, sizeBytes, `${what}: so have the segments`);
+        await checkHistory(scene, { before, now, what: `${what}, rebuilt` });
+      }
 
       // The end is written to, and the volume takes the other size: nothing of what lay beyond the end comes back.
       const again = await scene.device("disk");
@@ -156,6 +174,13 @@ for (const [from, to] of [[SMALL, LARGE], [LARGE, SMALL], [4096, LARGE], [LARGE,
     }
     assert(done > 1 && notBegun > 0, `${done} done, ${notBegun} not begun`);
   });
+}
+
+function catalogSize(scene: Scene): unknown {
+  const place = scene.disk.scratchPath("/data/catalog.sqlite");
+  assert(place !== undefined);
+  using database = new DatabaseSync(place, { readOnly: true });
+  return database.prepare("SELECT size_bytes FROM volumes").get()?.["size_bytes"];
 }
 
 /** Moments have the old size and its content up to some sequence, and from there on the new ones. */

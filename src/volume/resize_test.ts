@@ -113,6 +113,8 @@ Deno.test("growing over a disk that was larger than the volume keeps what lies o
   expected.fill(9, SMALL - 50, SMALL - 30).fill(8, SMALL - 30, SMALL);
   assertBytes(liveContent(test.volume), expected, "live");
   assertBytes(await test.contentAt(live.lastSeq), expected, "history");
+  live.write(LARGE - 100, new Uint8Array(100).fill(6));
+  expected.fill(6, LARGE - 100);
   await live.flush();
   assertBytes(test.primaryContent(), expected, "primary");
   await resize(test, SMALL);
@@ -130,6 +132,7 @@ Deno.test("history does not show again what lay beyond the end of a smaller volu
   test.row = { ...test.row, primaryManaged: false };
   await test.create();
   fill(test, new TestRandom(8));
+  await test.volume.live.flush();
   await resize(test, SMALL);
   // Somebody writes beyond the end of a disk that has become free.
   const file = test.disk.open(test.row.primaryPath, { mode: "write" });
@@ -139,6 +142,18 @@ Deno.test("history does not show again what lay beyond the end of a smaller volu
   assertBytes(now.slice(LARGE - 5000), new Uint8Array(5000).fill(3), "live");
   assertBytes(now.slice(SMALL, LARGE - 5000), new Uint8Array(LARGE - 5000 - SMALL), "live, trimmed part");
   assertBytes(await test.contentAt(test.volume.live.lastSeq), now, "history");
+});
+
+Deno.test("growing shows nothing that a file of Varve's own had left beyond the end", async () => {
+  await using test = new TestVolume(SMALL);
+  await test.create();
+  const before = fill(test, new TestRandom(4));
+  const file = test.disk.open(test.row.primaryPath, { mode: "write" });
+  file.write(SMALL, new Uint8Array(9000).fill(5));
+  await resize(test, LARGE);
+  const expected = new Uint8Array(LARGE);
+  expected.set(before);
+  assertBytes(liveContent(test.volume), expected, "live");
 });
 
 Deno.test("a volume is not resized while an adopted disk is copied, twice at a time, or when it cannot be told", async () => {

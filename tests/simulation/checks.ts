@@ -8,6 +8,7 @@ import { formatTime, parseRfc3339 } from "../../src/base/time.ts";
 import { parseDuration } from "../../src/base/units.ts";
 import { attendGaps, forgetUntold, noteOwnCommands, settleRestarted } from "./gaps.ts";
 import { NOW } from "./model.ts";
+import { attendResize } from "./resizes.ts";
 import type { Retained, StartedPrune, Subject } from "./subject.ts";
 import { DATA_PATH, type World } from "./world.ts";
 
@@ -36,6 +37,10 @@ export async function checkSubject(world: World, subject: Subject): Promise<void
   subject.state = "there";
   const live = await world.live(subject);
   attendGaps(world, subject, { restarted: true });
+  await attendResize(world, subject);
+  if (info.sizeBytes !== subject.sizeBytes) {
+    world.violate(`volume ${subject.name} has ${info.sizeBytes} bytes, not ${subject.sizeBytes}`);
+  }
   adoptEnd(world, subject, live.lastSeq, live.lastTimeUs);
   checkRetained(world, subject);
   settleRestarted(world, subject, live.lastSeq);
@@ -141,7 +146,13 @@ export async function checkMoment(world: World, subject: Subject, seq: number, w
   }
   if (device === undefined) world.violate(`${subject.name}: ${what}, sequence ${seq}, has no export`);
   if (world.isCopying(subject)) world.violate(`${subject.name}: ${what} is open, but it is not copied yet`);
-  for (const [offset, length] of rangesToRead(world, subject)) {
+  const sizeBytes = subject.model.sizeAt(seq);
+  if (device.sizeBytes !== sizeBytes) {
+    world.violate(
+      `${subject.name}: ${what}, sequence ${seq}, has ${device.sizeBytes} bytes, not ${sizeBytes}`,
+    );
+  }
+  for (const [offset, length] of rangesToRead(world, subject, sizeBytes)) {
     const target = new Uint8Array(length);
     try {
       device.read(offset, target);
@@ -155,7 +166,12 @@ export async function checkMoment(world: World, subject: Subject, seq: number, w
   }
 }
 
-async function openMoment(world: World, subject: Subject, seq: number): Promise<BlockDevice | undefined> {
+/** The device of a moment, or `undefined` when there is no such export. */
+export async function openMoment(
+  world: World,
+  subject: Subject,
+  seq: number,
+): Promise<BlockDevice | undefined> {
   const opened = await world.until(
     `open ${subject.name} at sequence ${seq}`,
     world.appliance.nbdExports.open(`${subject.name}@seq:${seq}`, { peer: "" }),
@@ -177,7 +193,7 @@ export async function checkFlipped(world: World, subject: Subject, seq: number):
   const bit = random.below(8);
   disk.flipBit(place, at, bit);
   try {
-    for (const [offset, length] of rangesToRead(world, subject)) {
+    for (const [offset, length] of rangesToRead(world, subject, device.sizeBytes)) {
       const target = new Uint8Array(length);
       try {
         device.read(offset, target);
@@ -196,8 +212,11 @@ export async function checkFlipped(world: World, subject: Subject, seq: number):
 }
 
 /** All of a small volume; of a large one every block that was ever written, and some others. */
-function* rangesToRead(world: World, subject: Subject): Generator<[offset: number, length: number]> {
-  const { sizeBytes, model } = subject;
+function* rangesToRead(
+  world: World,
+  { model }: Subject,
+  sizeBytes: number,
+): Generator<[offset: number, length: number]> {
   if (sizeBytes <= SMALL_BYTES) {
     for (let offset = 0; offset < sizeBytes; offset += CHUNK_BYTES) {
       yield [offset, Math.min(CHUNK_BYTES, sizeBytes - offset)];
@@ -207,6 +226,7 @@ function* rangesToRead(world: World, subject: Subject): Generator<[offset: numbe
   let from = -1;
   let end = -1;
   for (const block of model.usedBlocks) {
+    if (block * BLOCK_BYTES >= sizeBytes) break;
     if (block === end && (end - from) * BLOCK_BYTES < CHUNK_BYTES) {
       end++;
       continue;

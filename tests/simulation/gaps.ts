@@ -100,6 +100,7 @@ export function settleLive(world: World, subject: Subject, live: LiveVolume, ord
   subject.doubtFrom = undefined;
   const read = (block: number): Uint8Array | undefined => {
     const start = block * BLOCK_BYTES;
+    if (start >= subject.sizeBytes) return undefined;
     const target = new Uint8Array(Math.min(BLOCK_BYTES, subject.sizeBytes - start));
     try {
       live.read(start, target);
@@ -127,8 +128,10 @@ export function settleRestarted(world: World, subject: Subject, lastSeq: number)
   const wrong = model.settle(
     ({ seq, order, isLeftover }) =>
       seq < ended || (!isLeftover && (order <= promised || (Number.isInteger(seq) && seq <= lastSeq))),
-    (block) =>
-      (pages.get(block) ?? new Uint8Array(BLOCK_BYTES)).subarray(0, subject.sizeBytes - block * BLOCK_BYTES),
+    (block) => {
+      const bytes = Math.min(BLOCK_BYTES, subject.sizeBytes - block * BLOCK_BYTES);
+      return bytes > 0 ? (pages.get(block) ?? new Uint8Array(BLOCK_BYTES)).subarray(0, bytes) : undefined;
+    },
   );
   if (wrong !== undefined) world.violate(`${subject.name}: after the restart ${wrong}`);
   subject.doubtFrom = undefined;

@@ -4,6 +4,7 @@
 import { Buffer } from "node:buffer";
 import { BLOCK_BYTES } from "../../src/base/block_device.ts";
 import { ZERO_BLOCK } from "../../src/base/bytes.ts";
+import { sizeAt, type VolumeSize, withSize } from "../../src/catalog/sizes.ts";
 
 /** A change as a host sent it. */
 export type Change =
@@ -27,7 +28,7 @@ interface BlockVersion {
 
 /** The contents of a volume at every sequence. */
 export class VolumeModel {
-  readonly sizeBytes: number;
+  #sizes: VolumeSize[];
   /** Time of each sequence in microseconds, the sequence being the index. */
   readonly timesUs: number[];
   /** Changes executed so far. */
@@ -37,13 +38,29 @@ export class VolumeModel {
   #sorted: number[] | undefined;
 
   constructor(sizeBytes: number, createdUs: number) {
-    this.sizeBytes = sizeBytes;
+    this.#sizes = [{ fromSeq: 0, sizeBytes }];
     this.timesUs = [createdUs];
   }
 
   /** Newest sequence. */
   get lastSeq(): number {
     return this.timesUs.length - 1;
+  }
+
+  /** The size that the volume had at a sequence, in bytes. */
+  sizeAt(seq: number): number {
+    return sizeAt(this.#sizes, seq);
+  }
+
+  /** A resize has captured commands of its own at these times; from a sequence on the volume has another size, or not. */
+  resize(size: VolumeSize, timesUs: readonly number[]): void {
+    const before = this.sizeAt(NOW);
+    this.timesUs.push(...timesUs);
+    if (size.sizeBytes === before) return;
+    this.#sizes = withSize(this.#sizes, size);
+    this.order++;
+    if (size.sizeBytes > before) this.#zero(this.lastSeq, before, size.sizeBytes - before);
+    else this.#zero(size.fromSeq, size.sizeBytes, before - size.sizeBytes);
   }
 
   /** Blocks that were ever written, ascending. */

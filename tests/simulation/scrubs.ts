@@ -107,8 +107,9 @@ async function isReadable(world: World, subject: Subject, seq: number, what: str
   let readable = true;
   try {
     // The edges of a hole may be blocks that no host ever wrote.
-    for (let offset = 0; offset < subject.sizeBytes; offset += PIECE_BYTES) {
-      const target = new Uint8Array(Math.min(PIECE_BYTES, subject.sizeBytes - offset));
+    const { sizeBytes } = view.device;
+    for (let offset = 0; offset < sizeBytes; offset += PIECE_BYTES) {
+      const target = new Uint8Array(Math.min(PIECE_BYTES, sizeBytes - offset));
       try {
         view.device.read(offset, target);
       } catch (thrown) {

@@ -20,6 +20,7 @@ import {
   unalignedWrites,
   writes,
 } from "./host_steps.ts";
+import { resize } from "./resizes.ts";
 import { checkDamage, checkSound } from "./scrubs.ts";
 import type { Subject } from "./subject.ts";
 import { settle } from "./virtual_time.ts";
@@ -61,6 +62,7 @@ export const STEPS: readonly (readonly [weight: number, name: string, step: Step
   [2, "scrub", scrub],
   [2, "scrub of damage", scrubDamage],
   [1, "delete the volume", deleteVolume],
+  [2, "resize", resize],
 ];
 
 /** Picks a step by its weight. */
@@ -238,9 +240,9 @@ function readPast(world: World): void {
   );
   const connection = past[world.random.below(Math.max(1, past.length))];
   if (connection === undefined) return;
-  const { sizeBytes } = connection.subject;
+  const sizeBytes = connection.subject.model.sizeAt(connection.seq ?? 0);
   for (let count = 1 + world.random.below(4); count > 0; count--) {
-    const offset = placeOf(world, connection.subject, 1);
+    const offset = Math.min(sizeBytes - 1, placeOf(world, connection.subject, 1));
     const length = 1 + world.random.below(Math.min(sizeBytes - offset, 300_000));
     connection.client.request({ change: { kind: "read", offset, length } });
   }

@@ -35,7 +35,7 @@ export interface SubjectGap {
 /** One volume: its model, and what hosts and people were told. */
 export class Subject {
   readonly name: string;
-  readonly sizeBytes: number;
+  sizeBytes: number;
   model: VolumeModel;
   /** `asked` and `leaving`: it may be there, being made or deleted. `there`: it must be. */
   state: "unasked" | "asked" | "there" | "leaving" = "unasked";
@@ -55,6 +55,8 @@ export class Subject {
   gaps: readonly SubjectGap[] = [];
   /** Gaps seen so far. */
   gapsSeen = 0;
+  /** A resize that was ordered and not looked at since. */
+  resizing: { readonly from: number; readonly to: number; isAnswered: boolean } | undefined;
   /** A command that was refused for a failure of the storage: it may be in the journal all the same. */
   uncertain: Change | undefined;
   /** For each name every state that the mark may be in. */
@@ -92,6 +94,7 @@ export class Subject {
     this.doubtFrom = undefined;
     this.gaps = [];
     this.uncertain = undefined;
+    this.resizing = undefined;
     this.marks.clear();
     this.policies = [];
     this.retained = { horizon: 0, kept: new Set() };

@@ -223,6 +223,19 @@ test("an address that does not exist answers 404", async () => {
   }
 });
 
+test("a volume is resized, and tells who changed it", async () => {
+  const api = new Harness();
+  const resized = await api.call("PATCH", "/v1/volumes/db", { body: { sizeBytes: 8192, force: true } });
+  assert.deepEqual([resized.status, resized.body.sizeBytes], [200, 8192]);
+  assert.equal((await api.call("PATCH", "/v1/volumes/db", { body: {} })).status, 400);
+  assert.equal(
+    (await api.call("PATCH", "/v1/volumes/db", { body: { sizeBytes: 1, name: "x" } })).status,
+    400,
+  );
+  const { body } = await api.call("GET", "/v1/volumes/db/clients?limit=1");
+  assert.deepEqual(body.clients, api.engine.listClients("db", { limit: 1 }));
+});
+
 test("a method that an address does not take answers 405 with those it takes", async () => {
   const answer = await new Harness().call("PUT", "/v1/volumes/db");
   assert.equal(answer.status, 405);

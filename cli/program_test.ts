@@ -103,6 +103,18 @@ test("--json prints the answer of the API", async () => {
   assert.equal(await scene.print("volume", "delete", "db", "--json"), "");
 });
 
+test("varve volume resizes, and lists who changed it", async () => {
+  await using scene = await new Scene().start();
+  assert.match(
+    await scene.print("volume", "resize", "db", "--size", "2G"),
+    /^size +2 GiB \(2147483648 bytes\)$/m,
+  );
+  assert.match(
+    await scene.print("volume", "clients", "db"),
+    /^CLIENT +PEER +PID +UID +CERTIFICATE +OPENED +NOW\n +2 +unix +7 +0 +\S+ +connected\n +1 +unix/,
+  );
+});
+
 test("varve volume creates, adopts, shows and deletes", async () => {
   await using scene = await new Scene().start();
   assert.match(

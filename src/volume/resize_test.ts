@@ -156,7 +156,7 @@ Deno.test("growing shows nothing that a file of Varve's own had left beyond the 
   assertBytes(liveContent(test.volume), expected, "live");
 });
 
-Deno.test("a volume is not resized while an adopted disk is copied, twice at a time, or when it cannot be told", async () => {
+Deno.test("a volume is not resized while an adopted disk is copied, in a gap, twice at a time, or when it is being closed", async () => {
   await using adopted = new TestVolume(SMALL);
   await adopted.adopt(new TestRandom(1).bytes(SMALL));
   await assert.rejects(adopted.volume.resize(LARGE), { code: "conflict" });
@@ -169,6 +169,9 @@ Deno.test("a volume is not resized while an adopted disk is copied, twice at a t
   told();
   await finish();
   test.row = { ...test.row, sizeBytes: LARGE };
+  test.volume.gaps.note({ fromSeq: 1, fromUs: 1, toSeq: undefined, toUs: undefined });
+  await assert.rejects(test.volume.resize(SMALL), { code: "conflict" });
+  test.volume.gaps.note({ fromSeq: 1, fromUs: 1, toSeq: 2, toUs: 2 });
   await assert.rejects(test.volume.resize(SMALL, AbortSignal.abort()), { code: "cancelled" });
   assert.equal(test.volume.sizeBytes, LARGE);
   await resize(test, SMALL);

@@ -190,7 +190,11 @@ Deno.test(
       await one.write(0, new Uint8Array(512).fill(2));
       const found = await clients();
       assert.equal(found.length, 2);
-      assert(found.every(({ connected, peer }) => connected && peer.startsWith("unix")));
+      assert(
+        found.every(({ connected, peer, pid, uid }) =>
+          connected && peer === "unix" && pid === Deno.pid && uid === Deno.uid()
+        ),
+      );
       assert.notEqual(found[0]?.client, found[1]?.client);
     }
     const before = await clients();

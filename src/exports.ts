@@ -31,6 +31,8 @@ export interface ExportSource {
 export class VolumeExports implements ExportProvider {
   readonly #source: ExportSource;
   readonly #connections = new Map<string, number>();
+  /** Connections to the past and to clones so far: no journal has commands of theirs. */
+  #untold = 0;
 
   /** Exports of `source`. */
   constructor(source: ExportSource) {
@@ -56,8 +58,7 @@ export class VolumeExports implements ExportProvider {
     const volume = this.#source.find(volumeName);
     if (volume === undefined) {
       const clone = await this.#source.clones.open(name);
-      // A clone has no journal that could tell of clients.
-      return clone === undefined ? undefined : { ...clone, client: 0 };
+      return clone === undefined ? undefined : { ...clone, client: ++this.#untold };
     }
     if (at < 0) {
       const { live } = volume;
@@ -76,11 +77,10 @@ export class VolumeExports implements ExportProvider {
     const device = await volume.view(moment.seq);
     // It may have been deleted meanwhile.
     if (this.#source.find(volumeName) !== volume) return undefined;
-    // Nothing that it sends is ever captured.
     return this.#opened(volumeName, {
       device,
       description: `${volumeName} as of ${moment.time}, sequence ${moment.seq}`,
-      client: 0,
+      client: ++this.#untold,
       maps: this.#maps(volumeName, volume, moment),
       close: () => {},
     });

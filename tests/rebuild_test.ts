@@ -151,7 +151,7 @@ Deno.test(
     const file = `${appliance.dataPath}/volumes/${id}/segments/000000000001.seg`;
     const text = await appliance.varveOk("inspect", file);
     assert.match(text, /^volume +disk, 16 MiB$/m);
-    assert.match(text, /^records +20 write, 1 flush, 1 mark, 3 meta$/m);
+    assert.match(text, /^records +20 write, 1 flush, 1 mark, 4 meta$/m);
     assert.match(text, /^last command .* \(seq:22\)$/m);
     assert.match(text, /^checksums +all hold$/m);
     const listed = await appliance.varveOk("inspect", file, "--records");

@@ -23,6 +23,7 @@ export async function resize(world: World, subject: Subject): Promise<void> {
     ? random.below(SIZE_BYTES_MAX)
     : from + (random.below(40 * 4096) - 20 * 4096) * (random.oneIn(4) ? 100 : 1);
   const to = Math.max(1 << 17, Math.min(SIZE_BYTES_MAX, wanted));
+  if (to === from) return;
   world.note(`  from ${from} to ${to}`);
   subject.resizing = { from, to, isAnswered: false };
   await world.until(
@@ -66,7 +67,6 @@ export async function attendResize(world: World, subject: Subject): Promise<void
     const moment = await world.until(`resolve ${seq}`, world.appliance.resolve(subject.name, `seq:${seq}`));
     timesUs.unshift(parseRfc3339(moment.time) ?? 0);
     const sizeBytes = (await openMoment(world, subject, seq))?.sizeBytes;
-    if (from === to) continue;
     if (sizeBytes === to && fromSeq === seq + 1) fromSeq = seq;
     else if (sizeBytes !== from) world.violate(`${subject.name}: sequence ${seq} has ${sizeBytes} bytes`);
   }

@@ -6,4 +6,4 @@
 export { type ApiOptions, createApi } from "./app.ts";
 export type { ApiApp, ApiEnv, Transport } from "./context.ts";
 export { type ApiServer, serveApi, type ServeApiOptions } from "./server.ts";
-export { parseListenAddress } from "../src/nbd/mod.ts";
+export { isLocal, parseListenAddress } from "../src/nbd/mod.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import { z } from "zod";
-import { parseListenAddress } from "../api/mod.ts";
+import { isLocal, parseListenAddress } from "../api/mod.ts";
 import { VarveError } from "../src/base/errors.ts";
 import { parseDuration } from "../src/base/units.ts";
 
@@ -14,8 +14,14 @@ export interface ServeConfig {
   data: string;
   /** Where to mount the tree; `false` for nowhere. */
   mount: string | false;
-  /** Addresses for NBD, at least one. */
+  /** Addresses for NBD, or `stdio` for one client on standard input and output; none only when sockets were passed. */
   nbd: string[];
+  /** How NBD is encrypted. */
+  nbdTls: NbdTlsConfig;
+  /** Whether NBD may listen beyond this machine without demanding TLS. */
+  nbdPlainTcp: boolean;
+  /** Clients of NBD served at the same time. */
+  nbdMaxConnections: number;
   /** Addresses for the API, at least one. */
   api: string[];
   /** Bytes a second at which adopted disks are copied. */
@@ -26,11 +32,31 @@ export interface ServeConfig {
   storage?: { reserveBytes?: number | undefined; watermarkBytes?: number | undefined } | undefined;
 }
 
+/** How NBD is encrypted; files are PEM. */
+export interface NbdTlsConfig {
+  /** Whether clients must encrypt, may, or cannot. */
+  mode: "require" | "allow" | "off";
+  /** The server's certificate; needed unless `mode` is `off`, like `key`. */
+  certificate?: string | undefined;
+  /** Its private key. */
+  key?: string | undefined;
+  /** Authorities of clients' certificates, which are verified when shown. */
+  clientCa?: string | undefined;
+  /** Whether a client without a certificate is refused; needs `clientCa`. */
+  requireClientCertificate?: boolean | undefined;
+}
+
+/** What flags say: `nbdTls` in parts. */
+export type ServeFlags = Partial<Omit<ServeConfig, "nbdTls">> & { nbdTls?: Partial<NbdTlsConfig> };
+
 /** What a fresh machine starts with. */
 export const DEFAULT_CONFIG: ServeConfig = {
   data: "/var/lib/varve",
   mount: "/varve",
   nbd: ["unix:/run/varve/nbd.sock"],
+  nbdTls: { mode: "off" },
+  nbdPlainTcp: false,
+  nbdMaxConnections: 256,
   api: ["unix:/run/varve/api.sock", "127.0.0.1:8460"],
   baselineRate: 128 * 1024 * 1024,
   scrub: { every: "7d", rateBytes: 64 * 1024 * 1024 },
@@ -41,6 +67,10 @@ const SIZE_RULE = "must be a whole number of bytes";
 const STORAGE_RULE = "must be an object with reserveBytes, watermarkBytes or both";
 const PATH_RULE = "must be an absolute path";
 const RATE_RULE = "must be a number of bytes above 0";
+const NBD_RULE = "must be unix:/path, HOST:PORT or stdio";
+const TLS_RULE = 'must be such as {mode: "require", certificate: "/path.pem", key: "/path.pem"}';
+const MODE_RULE = "must be require, allow or off";
+const COUNT_RULE = "must be a number above 0";
 const LISTEN_RULE = "must be unix:/path or HOST:PORT";
 
 const DURATION_RULE = "must be a duration such as 7d";
@@ -53,10 +83,29 @@ const listen = () =>
     error: "must be a list of addresses, each unix:/path or HOST:PORT",
   }).min(1, "must hold at least one address");
 
+const nbd = () =>
+  z.array(z.string({ error: NBD_RULE }).refine((text) => text === STDIO || isListenAddress(text), NBD_RULE), {
+    error: "must be a list of addresses, each unix:/path, HOST:PORT or stdio",
+  }).refine((all) => all.filter((one) => one === STDIO).length <= 1, "must hold stdio once at most");
+
 const ConfigSchema = z.strictObject({
   data: path(),
   mount: z.union([path(), z.literal(false)], { error: `${PATH_RULE}, or false` }),
-  nbd: listen(),
+  nbd: nbd().min(1, "must hold at least one address"),
+  nbdTls: z.strictObject({
+    mode: z.enum(["require", "allow", "off"], { error: MODE_RULE }).default("off"),
+    certificate: path().optional(),
+    key: path().optional(),
+    clientCa: path().optional(),
+    requireClientCertificate: z.boolean({ error: "must be true or false" }).optional(),
+  }, {
+    error: (issue) =>
+      issue.code === "unrecognized_keys"
+        ? "is not a key of nbdTls; known are: mode, certificate, key, clientCa, requireClientCertificate"
+        : TLS_RULE,
+  }),
+  nbdPlainTcp: z.boolean({ error: "must be true or false" }),
+  nbdMaxConnections: z.int({ error: COUNT_RULE }).positive(COUNT_RULE),
   api: listen(),
   baselineRate: z.int({ error: RATE_RULE }).positive(RATE_RULE),
   scrub: z.union([
@@ -80,14 +129,64 @@ const ConfigSchema = z.strictObject({
     issue.code === "unrecognized_keys" ? `is not a key; known are: ${KEYS}` : "must be an object",
 });
 
+/** The same when sockets were passed to this process: NBD need not listen anywhere else. */
+const ActivatedSchema = ConfigSchema.extend({ nbd: nbd() });
+
+/** The address of NBD that stands for standard input and output. */
+export const STDIO = "stdio";
+
 /**
- * Puts flags, the text of a configuration file and the defaults together.
+ * Puts flags, the text of a configuration file and the defaults together. With `activated`, sockets were passed to this
+ * process, and NBD listens at its default address only when told so.
  *
  * @throws {VarveError} `invalid`, naming every fault at once.
  */
-export function makeConfig(flags: Partial<ServeConfig>, file?: { path: string; text: string }): ServeConfig {
+export function makeConfig(
+  flags: ServeFlags,
+  file?: { path: string; text: string },
+  activated = false,
+): ServeConfig {
   const told = file === undefined ? {} : check(parse(file), ConfigSchema.partial(), file.path);
-  return check({ ...DEFAULT_CONFIG, ...told, ...flags }, ConfigSchema, "options");
+  const config = check(
+    {
+      ...DEFAULT_CONFIG,
+      ...(activated ? { nbd: [] } : {}),
+      ...told,
+      ...flags,
+      nbdTls: { ...DEFAULT_CONFIG.nbdTls, ...told.nbdTls, ...flags.nbdTls },
+    },
+    activated ? ActivatedSchema : ConfigSchema,
+    "options",
+  );
+  checkTls(config.nbdTls);
+  refusePlainTcp(config, config.nbd);
+  return config;
+}
+
+function checkTls({ mode, certificate, key, clientCa, requireClientCertificate }: NbdTlsConfig): void {
+  if (mode !== "off" && (certificate === undefined || key === undefined)) {
+    throw new VarveError("invalid", `Reading options: nbdTls of mode ${mode} needs certificate and key`);
+  }
+  if (requireClientCertificate && clientCa === undefined) {
+    throw new VarveError("invalid", "Reading options: nbdTls.requireClientCertificate needs clientCa");
+  }
+}
+
+/** Throws `invalid` when NBD could be reached in plain text from another machine and nobody has asked for that. */
+export function refusePlainTcp(
+  { nbdTls, nbdPlainTcp }: Pick<ServeConfig, "nbdTls" | "nbdPlainTcp">,
+  addresses: readonly string[],
+): void {
+  if (nbdPlainTcp || nbdTls.mode === "require") return;
+  const open = addresses.find((text) => text !== STDIO && !isLocal(parseListenAddress(text)));
+  if (open === undefined) return;
+  throw new VarveError(
+    "invalid",
+    `Serve NBD at ${open}: whoever reaches it could read and write every volume`,
+    {
+      hint: "Demand TLS with --nbd-tls require, or say --nbd-plain-tcp if the network is trusted.",
+    },
+  );
 }
 
 function parse(file: { path: string; text: string }): unknown {

@@ -16,6 +16,9 @@ test("the file beats the defaults, and flags beat the file", () => {
     data: "/b",
     mount: false,
     nbd: ["127.0.0.1:10809"],
+    nbdTls: { mode: "off" },
+    nbdPlainTcp: false,
+    nbdMaxConnections: 256,
     api: DEFAULT_CONFIG.api,
     baselineRate: DEFAULT_CONFIG.baselineRate,
     scrub: DEFAULT_CONFIG.scrub,
@@ -69,4 +72,62 @@ test("flags are checked like the file", () => {
 test("a file that is no JSON, or no object, is refused", () => {
   assert.throws(() => makeConfig({}, { path: "c.json", text: "{" }), /Reading c\.json: /);
   assert.throws(() => makeConfig({}, file([])), /Reading config\.json: the whole must be an object/);
+});
+
+test("TLS is told in the file, in flags, or in parts by both", () => {
+  const told = file({ nbdTls: { certificate: "/c.pem", key: "/k.pem", clientCa: "/ca.pem" } });
+  assert.deepEqual(makeConfig({ nbdTls: { mode: "require", key: "/other.pem" } }, told).nbdTls, {
+    mode: "require",
+    certificate: "/c.pem",
+    key: "/other.pem",
+    clientCa: "/ca.pem",
+  });
+  const wrong: [tls: unknown, told: RegExp][] = [
+    [{ mode: "always" }, /nbdTls\.mode must be require, allow or off/],
+    [{ mode: "allow", certificate: "/c.pem" }, /nbdTls of mode allow needs certificate and key/],
+    [{ mode: "off", certificate: "c.pem" }, /nbdTls\.certificate must be an absolute path/],
+    [{ requireClientCertificate: true }, /requireClientCertificate needs clientCa/],
+    [{ cert: "/c.pem" }, /cert is not a key of nbdTls; known are: mode/],
+    [true, /nbdTls must be such as/],
+  ];
+  for (const [nbdTls, told] of wrong) {
+    assert.throws(() => makeConfig({}, file({ nbdTls })), { code: "invalid", message: told });
+  }
+});
+
+test("plain TCP beyond this machine is refused unless TLS is demanded or it is asked for by name", () => {
+  const files = { certificate: "/c.pem", key: "/k.pem" };
+  for (const address of ["0.0.0.0:10809", "[::]:10809", "10.0.0.1:10809", "nas:10809", "127.example:1"]) {
+    const nbd = ["unix:/s", address];
+    for (const flags of [{ nbd }, { nbd, nbdTls: { ...files, mode: "allow" as const } }]) {
+      assert.throws(() => makeConfig(flags), (error) => {
+        assert.ok(error instanceof VarveError && error.code === "invalid");
+        assert.match(error.message, /^Serve NBD at .*10809|127\.example/);
+        assert.match(error.hint ?? "", /--nbd-tls require/);
+        return true;
+      });
+    }
+    assert.deepEqual(makeConfig({ nbd, nbdPlainTcp: true }).nbd, nbd);
+    assert.deepEqual(makeConfig({ nbd, nbdTls: { ...files, mode: "require" } }).nbd, nbd);
+  }
+  for (const address of ["127.0.0.1:1", "127.1.2.3:1", "[::1]:1", "localhost:1", "unix:/s", "stdio"]) {
+    assert.deepEqual(makeConfig({ nbd: [address] }).nbd, [address]);
+  }
+});
+
+test("standard input and output serve one client", () => {
+  assert.throws(() => makeConfig({ nbd: ["stdio", "stdio"] }), /nbd must hold stdio once at most/);
+  assert.throws(() => makeConfig({ api: ["stdio"] }), /api\.0 must be unix/);
+});
+
+test("with passed sockets, NBD listens nowhere else unless told", () => {
+  assert.deepEqual(makeConfig({}, undefined, true).nbd, []);
+  assert.deepEqual(makeConfig({ nbd: ["unix:/s"] }, undefined, true).nbd, ["unix:/s"]);
+  assert.deepEqual(makeConfig({}, file({ nbd: ["unix:/s"] }), true).nbd, ["unix:/s"]);
+  assert.throws(() => makeConfig({}, file({ nbd: [] }), true), /nbd must hold at least one address/);
+});
+
+test("the number of clients is one from 1 on", () => {
+  assert.equal(makeConfig({ nbdMaxConnections: 3 }).nbdMaxConnections, 3);
+  assert.throws(() => makeConfig({ nbdMaxConnections: 0 }), /nbdMaxConnections must be a number above 0/);
 });

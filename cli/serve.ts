@@ -10,15 +10,48 @@ import { configure, dispose, getLogger, getTextFormatter } from "@logtape/logtap
 import { serveApi } from "../api/mod.ts";
 import { type MountedTree, mountTree } from "../fuse/mod.ts";
 import { type Appliance, openAppliance } from "../src/appliance.ts";
+import { VarveError } from "../src/base/errors.ts";
 import { parseDuration } from "../src/base/units.ts";
-import { NbdServer } from "../src/nbd/mod.ts";
-import type { ServeConfig } from "./config.ts";
+import {
+  adoptListener,
+  makeTls,
+  NbdServer,
+  type PassedSocket,
+  stdioTransport,
+  takePassedSockets,
+  type TlsUpgrade,
+} from "../src/nbd/mod.ts";
+import { refusePlainTcp, type ServeConfig, STDIO } from "./config.ts";
 import type { Place } from "./serve_command.ts";
 
 const logger = getLogger(["varve", "serve"]);
 
-/** Runs the appliance until SIGTERM or SIGINT; a second signal ends the process at once. */
-export async function serve(config: ServeConfig, onReady: (place: Place) => void): Promise<void> {
+/**
+ * Sockets that a service manager has passed to this process, all of them for NBD. Throws `unsupported` for one that is
+ * named `api`, `invalid` when what was passed makes no sense.
+ */
+export function passedSockets(): PassedSocket[] {
+  const passed = takePassedSockets();
+  const foreign = passed.find(({ name }) => name === "api");
+  if (foreign === undefined) return passed;
+  throw new VarveError(
+    "unsupported",
+    `Take over descriptor ${foreign.fd}: the API can't be served on a passed socket`,
+    {
+      hint: "Pass sockets for NBD alone, and give the API its address with --api.",
+    },
+  );
+}
+
+/**
+ * Runs the appliance until SIGTERM or SIGINT, or until a client on standard input and output leaves; a second signal
+ * ends the process at once.
+ */
+export async function serve(
+  config: ServeConfig,
+  passed: readonly PassedSocket[],
+  onReady: (place: Place) => void,
+): Promise<void> {
   await using parts = new AsyncDisposableStack();
   await configureLogging();
   parts.defer(dispose);
@@ -41,18 +74,29 @@ export async function serve(config: ServeConfig, onReady: (place: Place) => void
 
   const nbd = new NbdServer({
     exports: appliance.nbdExports,
+    maxConnections: config.nbdMaxConnections,
+    ...tlsOf(config.nbdTls),
     onProblem: (error) => {
       // A host may try again thousands of times a second; that space has ended is told once, as an event.
       if (error.code !== "no-space") logger.error("NBD: {error}", { error });
     },
   });
   parts.defer(() => nbd.close());
-  for (const address of config.nbd) await nbd.listen(address);
+  for (const listener of passed.map(({ fd }) => adoptListener(fd))) {
+    refusePlainTcp(config, [listener.address]);
+    nbd.adopt(listener);
+  }
+  for (const address of config.nbd) if (address !== STDIO) await nbd.listen(address);
 
   const api = await serveApi({ engine: appliance, listen: config.api });
   parts.defer(() => api.close());
 
-  const place: Place = { dataPath: config.data, nbd: nbd.addresses, api: api.addresses };
+  const onStdio = config.nbd.includes(STDIO);
+  const place: Place = {
+    dataPath: config.data,
+    nbd: [...nbd.addresses, ...(onStdio ? [STDIO] : [])],
+    api: api.addresses,
+  };
   const tell = () => appliance.setSurroundings(place);
   tell();
   if (config.mount !== false) {
@@ -69,8 +113,24 @@ export async function serve(config: ServeConfig, onReady: (place: Place) => void
   }
 
   onReady(place);
-  const signal = await stop.asked;
-  logger.info("Stopping on {signal}", { signal });
+  const ends: Promise<string>[] = [stop.asked];
+  if (onStdio) ends.push(nbd.serve(stdioTransport()).then(() => "the end of the client"));
+  const reason = await Promise.race(ends);
+  logger.info("Stopping on {reason}", { reason });
+}
+
+function tlsOf(config: ServeConfig["nbdTls"]): { tls?: TlsUpgrade } {
+  const { mode, certificate, key, clientCa, requireClientCertificate = false } = config;
+  if (mode === "off" || certificate === undefined || key === undefined) return {};
+  const tls = makeTls({
+    required: mode === "require",
+    certificatePath: certificate,
+    keyPath: key,
+    ...(clientCa === undefined ? {} : { clientCaPath: clientCa }),
+    clientCertificateRequired: requireClientCertificate,
+    onProblem: (error) => logger.error("NBD keeps its certificates: {error}", { error }),
+  });
+  return { tls };
 }
 
 /** Mounts the tree. That it cannot be is no reason not to capture: it is told, and the appliance goes on. */

@@ -7,13 +7,21 @@
 import type { Command } from "commander";
 import { resolve } from "node:path";
 import { VarveError } from "../src/base/errors.ts";
-import { collect, sizeArgument } from "./command.ts";
+import { choiceArgument, collect, countArgument, sizeArgument } from "./command.ts";
+import type { ServeFlags } from "./config.ts";
 import type { Terminal } from "./terminal.ts";
 
 interface ServeOptions {
   data?: string;
   mount?: string | false;
   nbd?: string[];
+  nbdTls?: "require" | "allow" | "off";
+  nbdTlsCert?: string;
+  nbdTlsKey?: string;
+  nbdTlsCa?: string;
+  nbdTlsRequireClientCert?: true;
+  nbdPlainTcp?: true;
+  nbdMaxConnections?: number;
   api?: string[];
   baselineRate?: number;
   config?: string;
@@ -30,40 +38,71 @@ export function addServe(program: Command, terminal: Terminal): void {
     .option("--no-mount", "mount it nowhere")
     .option(
       "--nbd <listen>",
-      "address for NBD, may be given again (unix:/run/varve/nbd.sock)",
+      "address for NBD, may be given again, or stdio (unix:/run/varve/nbd.sock)",
       collect(String),
     )
+    .option(
+      "--nbd-tls <mode>",
+      "whether NBD clients encrypt: require, allow or off (off)",
+      choiceArgument(["require", "allow", "off"] as const),
+    )
+    .option("--nbd-tls-cert <file>", "the server's certificate, PEM")
+    .option("--nbd-tls-key <file>", "its private key, PEM")
+    .option("--nbd-tls-ca <file>", "authorities of clients' certificates, PEM: those shown are verified")
+    .option("--nbd-tls-require-client-cert", "refuse clients that show no certificate")
+    .option("--nbd-plain-tcp", "let NBD listen beyond this machine without demanding TLS")
+    .option("--nbd-max-connections <count>", "NBD clients at the same time (256)", countArgument)
     .option(
       "--api <listen>",
       "address for the API, may be given again (unix:/run/varve/api.sock and 127.0.0.1:8460)",
       collect(String),
     )
     .option("--baseline-rate <size>", "how much of an adopted disk is copied a second (128M)", sizeArgument)
-    .option("--config <file>", "JSON file with the keys data, mount, nbd, api, baselineRate, scrub, storage")
+    .option("--config <file>", "JSON file; its keys are data, mount, nbd, nbdTls, api and so on")
     .option("--json", "tell where everything is as JSON")
     .addHelpText(
       "after",
       "\nExample:\n  varve serve --data /srv/varve --mount /mnt/past --api 127.0.0.1:8460\n",
     )
     .action(async (options: ServeOptions) => {
-      const { data, mount, nbd, api, baselineRate } = options;
-      const flags = {
-        ...(data === undefined ? {} : { data: resolve(data) }),
-        ...(mount === undefined ? {} : { mount: mount && resolve(mount) }),
-        ...(nbd === undefined ? {} : { nbd }),
-        ...(api === undefined ? {} : { api }),
-        ...(baselineRate === undefined ? {} : { baselineRate }),
-      };
-      const { makeConfig } = await import("./config.ts");
+      const { passedSockets, serve } = await import("./serve.ts");
+      const passed = passedSockets();
+      const { makeConfig, STDIO } = await import("./config.ts");
       const config = makeConfig(
-        flags,
+        flagsOf(options),
         options.config === undefined ? undefined : await readFile(options.config),
+        passed.length > 0,
       );
-      const { serve } = await import("./serve.ts");
-      await serve(config, (place) => {
-        terminal.out(options.json ? `${JSON.stringify(place)}\n` : placeText(place));
-      });
+      // With a client on standard output, nothing else may be said there.
+      const tell = config.nbd.includes(STDIO) ? terminal.err : terminal.out;
+      await serve(
+        config,
+        passed,
+        (place) => tell(options.json ? `${JSON.stringify(place)}\n` : placeText(place)),
+      );
     });
+}
+
+function flagsOf(options: ServeOptions): ServeFlags {
+  const { data, mount, nbd, api, baselineRate, nbdPlainTcp, nbdMaxConnections } = options;
+  const { nbdTls: mode, nbdTlsCert, nbdTlsKey, nbdTlsCa, nbdTlsRequireClientCert } = options;
+  const nbdTls = {
+    ...(mode === undefined ? {} : { mode }),
+    ...(nbdTlsCert === undefined ? {} : { certificate: resolve(nbdTlsCert) }),
+    ...(nbdTlsKey === undefined ? {} : { key: resolve(nbdTlsKey) }),
+    ...(nbdTlsCa === undefined ? {} : { clientCa: resolve(nbdTlsCa) }),
+    ...(nbdTlsRequireClientCert === undefined ? {} : { requireClientCertificate: true }),
+  };
+  return {
+    ...(data === undefined ? {} : { data: resolve(data) }),
+    ...(mount === undefined ? {} : { mount: mount && resolve(mount) }),
+    ...(nbd === undefined ? {} : { nbd }),
+    ...(api === undefined ? {} : { api }),
+    ...(baselineRate === undefined ? {} : { baselineRate }),
+    ...(nbdPlainTcp === undefined ? {} : { nbdPlainTcp }),
+    ...(nbdMaxConnections === undefined ? {} : { nbdMaxConnections }),
+    nbdTls,
+  };
 }
 
 function placeText(place: Place): string {

@@ -29,6 +29,8 @@ const PACKAGES = [
   "fuse3",
   "util-linux",
   "procps",
+  "openssl",
+  "systemd",
 ];
 
 /** Streams what `deno test` prints and returns its totals; a run that dies before it has any counts as a failure. */

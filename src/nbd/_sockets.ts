@@ -17,6 +17,9 @@ const SOCK_STREAM = 1;
 const SOCK_NONBLOCK = 0o4000;
 const SOCK_CLOEXEC = 0o2000000;
 const O_NONBLOCK = SOCK_NONBLOCK;
+const F_GETFD = 1;
+const F_SETFD = 2;
+const FD_CLOEXEC = 1;
 const F_GETFL = 3;
 const F_SETFL = 4;
 const F_DUPFD_CLOEXEC = 1030;
@@ -25,10 +28,12 @@ const BACKLOG = 1024;
 
 const SOL_SOCKET = 1;
 const SO_REUSEADDR = 2;
+const SO_TYPE = 3;
 const SO_SNDBUF = 7;
 const SO_KEEPALIVE = 9;
 const SO_PEERCRED = 17;
 const SO_RCVTIMEO = 20;
+const SO_ACCEPTCONN = 30;
 const SO_SNDBUFFORCE = 32;
 const IPPROTO_TCP = 6;
 const TCP_NODELAY = 1;
@@ -100,11 +105,44 @@ function listenAt(family: number, address: Uint8Array<ArrayBuffer>): number {
   }
 }
 
-/** The port that a TCP socket is bound to. */
-export function portOf(fd: number): number {
+/** The address that a socket is bound to: `HOST:PORT`, or `unix:PATH` with `@` for the zero of an abstract name. */
+export function boundAddress(fd: number): string {
   const address = new Uint8Array(ADDRESS_BYTES);
-  if (libc.getsockname(fd, address, Uint32Array.of(ADDRESS_BYTES)) < 0) throw systemError("ask for a port");
-  return new DataView(address.buffer).getUint16(2);
+  const length = Uint32Array.of(ADDRESS_BYTES);
+  if (libc.getsockname(fd, address, length) < 0) throw systemError("ask for an address");
+  const view = new DataView(address.buffer);
+  if (view.getUint16(0, true) !== AF_UNIX) return peerOf(view);
+  const [first = 0, ...rest] = address.subarray(2, length[0]);
+  const end = first === 0 ? rest.length : rest.indexOf(0);
+  const path = new TextDecoder().decode(Uint8Array.from(rest.slice(0, end < 0 ? undefined : end)));
+  return `unix:${first === 0 ? "@" : String.fromCharCode(first)}${path}`;
+}
+
+/** What kind of stream socket a descriptor is that somebody else has opened, or `undefined` when it is none. */
+export function streamSocketKind(fd: number): "listening" | "connected" | undefined {
+  if (optionOf(fd, SO_TYPE) !== SOCK_STREAM) return undefined;
+  return optionOf(fd, SO_ACCEPTCONN) === 1 ? "listening" : "connected";
+}
+
+function optionOf(fd: number, option: number): number | undefined {
+  const value = new Int32Array(1);
+  return libc.getsockopt(fd, SOL_SOCKET, option, value, Uint32Array.of(4)) < 0 ? undefined : value[0];
+}
+
+/** Makes a descriptor that somebody else has opened like one of ours: no child inherits it, and nothing waits for it. */
+export function takeOver(fd: number): void {
+  libc.fcntl(fd, F_SETFD, libc.fcntl(fd, F_GETFD, 0) | FD_CLOEXEC);
+  setBlocking(fd, false);
+}
+
+/** A connected socket that somebody else has opened, ready to serve. */
+export function takeConnected(fd: number): Accepted {
+  const address = new Uint8Array(ADDRESS_BYTES);
+  if (libc.getsockname(fd, address, Uint32Array.of(ADDRESS_BYTES)) < 0) {
+    throw systemError("ask for an address");
+  }
+  takeOver(fd);
+  return prepare(fd, new DataView(address.buffer));
 }
 
 /**

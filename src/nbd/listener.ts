@@ -4,11 +4,12 @@
  * @module
  */
 import { lookup } from "node:dns/promises";
+import { isIPv4 } from "node:net";
 import { dirname } from "node:path";
 import { VarveError } from "../base/errors.ts";
 import { Acceptor } from "./_acceptor.ts";
 import { libc } from "./_libc.ts";
-import { listenAtPath, listenAtPort, portOf } from "./_sockets.ts";
+import { boundAddress, listenAtPath, listenAtPort, streamSocketKind, takeOver } from "./_sockets.ts";
 import { socketTransport } from "./socket_transport.ts";
 import type { Transport } from "./transport.ts";
 
@@ -51,6 +52,13 @@ export function formatListenAddress(address: ListenAddress): string {
     : `${address.hostname}:${address.port}`;
 }
 
+/** Whether only programs of this machine can connect. A name counts as one of this machine if it is `localhost`. */
+export function isLocal(address: ListenAddress): boolean {
+  if (address.kind === "unix") return true;
+  const { hostname } = address;
+  return hostname === "localhost" || hostname === "::1" || (isIPv4(hostname) && hostname.startsWith("127."));
+}
+
 /** A socket that listens. */
 export interface OpenListener {
   /** Where it listens; a port of 0 has become the real one. */
@@ -87,7 +95,8 @@ function causeCode({ cause }: VarveError): unknown {
 async function listenTcp(hostname: string, port: number): Promise<OpenListener> {
   const { address } = await lookup(hostname);
   const fd = listenAtPort(address, port);
-  return listening(fd, formatListenAddress({ kind: "tcp", hostname, port: portOf(fd) }));
+  const bound = Number(/[0-9]+$/.exec(boundAddress(fd))?.[0]);
+  return listening(fd, formatListenAddress({ kind: "tcp", hostname, port: bound }));
 }
 
 async function listenUnix(path: string): Promise<OpenListener> {
@@ -114,6 +123,18 @@ async function listenUnix(path: string): Promise<OpenListener> {
   } finally {
     await Deno.remove(nursery, { recursive: true });
   }
+}
+
+/**
+ * Listens by a socket that somebody else has opened, which it then owns; a Unix socket's file stays. Throws `invalid`
+ * for a descriptor that is no listening stream socket.
+ */
+export function adoptListener(fd: number): OpenListener {
+  if (streamSocketKind(fd) !== "listening") {
+    throw new VarveError("invalid", `listen by descriptor ${fd}: it is no listening stream socket`);
+  }
+  takeOver(fd);
+  return listening(fd, boundAddress(fd));
 }
 
 /** Accepts from a listening, nonblocking socket, which it then owns; `onClosed` runs once it is closed. */

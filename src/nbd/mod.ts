@@ -23,7 +23,16 @@
  * @module
  */
 export * from "./exports.ts";
-export { formatListenAddress, type ListenAddress, parseListenAddress } from "./listener.ts";
+export { type Environment, type PassedSocket, takePassedSockets } from "./activation.ts";
+export {
+  adoptListener,
+  formatListenAddress,
+  isLocal,
+  type ListenAddress,
+  type OpenListener,
+  parseListenAddress,
+} from "./listener.ts";
+export { stdioTransport } from "./stdio.ts";
 export { type CloseOptions, NbdServer, type NbdServerOptions } from "./server.ts";
-export type { TlsConnection, TlsUpgrade } from "./tls.ts";
+export { makeTls, type TlsConnection, type TlsOptions, type TlsUpgrade } from "./tls.ts";
 export type { Transport } from "./transport.ts";

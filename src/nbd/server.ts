@@ -74,10 +74,14 @@ export class NbdServer {
    * anything else, `conflict` when somebody else listens there or the server is closed.
    */
   async listen(address: string): Promise<string> {
-    const listener = await openListener(address);
+    return this.adopt(await openListener(address));
+  }
+
+  /** Serves the clients of a listener as well, which it then owns, and tells its address. Throws as `listen`. */
+  adopt(listener: OpenListener): string {
     if (this.#closing) {
       listener.close();
-      throw new VarveError("conflict", `listen at ${address}: the server is closed`);
+      throw new VarveError("conflict", `listen at ${listener.address}: the server is closed`);
     }
     this.#listeners.add(listener);
     const accepting = this.#accept(listener);

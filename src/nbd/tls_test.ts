@@ -163,6 +163,21 @@ Deno.test("tls: what is no handshake, or none at all, is an error, and nothing i
   listener.close();
 });
 
+Deno.test("tls: the end is said in the encrypted stream, so that nobody can cut it short unseen", async () => {
+  const listener = await openListener("127.0.0.1:0");
+  const upgraded = listener.accept().then((plain) => makeTls(OPTIONS).upgrade(plain));
+  const conn = await connectTls(listener.address);
+  const { transport } = await upgraded;
+  await transport.write([noise(100)]);
+  transport.close();
+  const target = new Uint8Array(200);
+  assert.equal(await conn.read(target), 100);
+  // Without the alert, this is an unexpected end: a failure.
+  assert.equal(await conn.read(target), null);
+  conn.close();
+  listener.close();
+});
+
 Deno.test("tls: files that can't be used are told at once, by name", async () => {
   await using other = await makeFolder();
   await Deno.writeTextFile(`${other.path}/garbage.pem`, "no certificate");

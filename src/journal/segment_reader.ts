@@ -87,8 +87,8 @@ export class SegmentReader {
   readonly #window: ReadWindow | undefined;
 
   /**
-   * Reads from `directory`. With `windowBytes` blocks are read ahead, so many bytes at a time: for short-lived readers of
-   * what is written already, in the order of the journal.
+   * Reads from `directory`. With `windowBytes` small records are read ahead, so many bytes at a time: for short-lived
+   * readers of what is written already, in the order of the journal.
    */
   constructor(disk: Disk, directory: string, options: { readonly windowBytes?: number } = {}) {
     this.#disk = disk;
@@ -160,16 +160,14 @@ export class SegmentReader {
     // be met.
     const inOnePiece = run.payloadBlock + run.blockCount <= SMALL_RECORD_BLOCKS &&
       !(file instanceof CompressedSegmentFile);
-    const got = this.#read(
-      file,
-      run.recordOffset,
-      inOnePiece
-        ? scratch.subarray(
-          0,
-          RECORD_HEADER_BYTES + (run.payloadBlock + run.blockCount) * (BLOCK_BYTES + CHECKSUM_BYTES),
-        )
-        : scratch.subarray(0, RECORD_HEADER_BYTES),
+    const head = scratch.subarray(
+      0,
+      RECORD_HEADER_BYTES +
+        (inOnePiece ? (run.payloadBlock + run.blockCount) * (BLOCK_BYTES + CHECKSUM_BYTES) : 0),
     );
+    const got = inOnePiece && this.#window !== undefined
+      ? this.#window.read(file, run.recordOffset, head)
+      : file.read(run.recordOffset, head);
     const header = decodeRecordHeader(scratch.subarray(0, got), 0, run.segment);
     if (header === undefined) throw this.#damaged(run, "its header's checksum does not match");
     if (header.seq !== run.seq) throw this.#damaged(run, `it holds sequence ${header.seq}`);
@@ -189,16 +187,12 @@ export class SegmentReader {
     }
     const table = new Uint8Array(run.blockCount * CHECKSUM_BYTES);
     if (
-      this.#read(file, run.recordOffset + tableAt, table) !== table.length ||
-      this.#read(file, run.recordOffset + dataAt, target) !== target.length
+      file.read(run.recordOffset + tableAt, table) !== table.length ||
+      file.read(run.recordOffset + dataAt, target) !== target.length
     ) {
       throw this.#damaged(run, "the segment ends inside it");
     }
     this.#verify(run, new DataView(table.buffer), target);
-  }
-
-  #read(file: DiskFile, offset: number, target: Uint8Array): number {
-    return this.#window?.read(file, offset, target) ?? file.read(offset, target);
   }
 
   #verify(run: BlockRun, table: DataView, target: Uint8Array): void {

@@ -9,8 +9,8 @@ import type { MapExtent } from "../catalog/recovery_map.ts";
 import type { DiskFile } from "../disk/mod.ts";
 import type { SegmentReader } from "../journal/mod.ts";
 
-/** Most bytes moved between two looks at other work. */
-const SLICE_BYTES = 1 << 20;
+/** Most bytes moved between two looks at other work: read, proved and written while they are in the processor's cache. */
+const SLICE_BYTES = 256 << 10;
 
 /**
  * Most bytes of one write. Linux keeps what one write brings in one piece of its cache, up to 2 MiB of it, and each later
@@ -132,9 +132,11 @@ export class Primary {
       const at = start + done * BLOCK_BYTES;
       if (at >= this.sizeBytes) return;
       this.#write(at, bytes.subarray(0, Math.min(bytes.length, this.sizeBytes - at)));
-      // What is scattered may be written again before it is due; of a long run nothing is gained by waiting.
-      if (blockCount >= LONG_RUN_BLOCKS) this.#file.beginWriting?.(at, bytes.length);
       yield;
+    }
+    // What is scattered may be written again before it is due; of a long run nothing is gained by waiting.
+    if (extent.blockCount >= LONG_RUN_BLOCKS) {
+      this.#file.beginWriting?.(start, extent.blockCount * BLOCK_BYTES);
     }
   }
 

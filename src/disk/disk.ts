@@ -49,6 +49,8 @@ export interface DiskFile {
   reserve(offset: number, length: number): void;
   /** Sets the size, and gives back space reserved beyond it. */
   truncate(sizeBytes: number): void;
+  /** As `truncate`, while other work goes on. Left out where that never takes long. */
+  cut?(sizeBytes: number): Promise<void>;
   /** Size in bytes. */
   sizeBytes(): number;
   /** The first byte at or after `offset` that is of that kind, or `undefined` when there is none before the end. */

@@ -92,6 +92,16 @@ class LocalFile implements DiskFile {
     attempt(`truncate ${this.path}`, () => fs.ftruncateSync(this.#fd, sizeBytes));
   }
 
+  cut(sizeBytes: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      fs.ftruncate(
+        this.#fd,
+        sizeBytes,
+        (error) => error ? reject(VarveError.from(error, `truncate ${this.path}`)) : resolve(),
+      );
+    });
+  }
+
   sizeBytes(): number {
     return this.#isBlockDevice ? endOf(this.#fd) : fs.fstatSync(this.#fd).size;
   }

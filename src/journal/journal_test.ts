@@ -435,6 +435,7 @@ Deno.test("JournalWriter syncs the older segment before the newer and both befor
   await writer.sync();
   assert.deepEqual(disk.events, [
     "write 000000000002.seg",
+    "truncate 000000000001.seg",
     "sync 000000000001.seg",
     "sync 000000000002.seg",
     "sync j",

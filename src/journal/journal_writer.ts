@@ -93,6 +93,8 @@ const BUFFER_BYTES = 1 << 20;
 const DIRECT_PAYLOAD_BYTES = 128 << 10;
 const RESERVE_BYTES = 8 << 20;
 const SMALL_RESERVE_BYTES = 64 << 10;
+/** A volume that fills a segment in less than this is busy, in microseconds. */
+const BUSY_US = 10_000_000;
 
 interface ActiveSegment {
   readonly number: number;
@@ -110,11 +112,15 @@ export class JournalWriter {
   readonly #buffer = new Uint8Array(BUFFER_BYTES);
   readonly #view = new DataView(this.#buffer.buffer);
   #buffered = 0;
+  /** When the present segment was begun, or the last one. */
+  #begunUs = -Infinity;
   #active: ActiveSegment | undefined;
   #nextSegment: number;
   #lastSeq: number;
   #lastBaseline: number;
   #unsynced: DiskFile[] = [];
+  /** Sizes of finished segments that still have what was reserved for them. */
+  readonly #sealedBytes = new Map<DiskFile, number>();
   #directoryUnsynced = false;
   #finished: SealedSegment[] = [];
   #failure: VarveError | undefined;
@@ -267,17 +273,20 @@ export class JournalWriter {
     const missing = active.writtenBytes + this.#buffered + size + (isSmall ? 0 : SMALL_RESERVE_BYTES) -
       active.reservedBytes;
     if (missing > 0) {
-      const bytes = this.#allowed(missing, isSmall);
+      const bytes = this.#allowed(missing, isSmall, RESERVE_BYTES);
       reserve(active.file, active.reservedBytes, bytes);
       active.reservedBytes += bytes;
     }
     return active;
   }
 
-  #allowed(neededBytes: number, isSmall: boolean): number {
+  #allowed(neededBytes: number, isSmall: boolean, usualBytes: number): number {
     const { space } = this.#options;
     if (!isSmall) {
-      const wantedBytes = Math.max(neededBytes, Math.min(RESERVE_BYTES, this.#options.segmentBytes));
+      const wantedBytes = Math.max(
+        neededBytes,
+        Math.min(usualBytes, this.#options.segmentBytes + neededBytes),
+      );
       return space === undefined ? wantedBytes : space.grant(wantedBytes, neededBytes);
     }
     const wantedBytes = Math.max(neededBytes, SMALL_RESERVE_BYTES);
@@ -291,11 +300,13 @@ export class JournalWriter {
     const neededBytes = SEGMENT_HEADER_BYTES + recordBytes({ kind: "meta", payloadBytes: text.length }) +
       size +
       (isSmall ? 0 : SMALL_RESERVE_BYTES);
-    const reservedBytes = this.#allowed(neededBytes, isSmall);
+    const createdUs = clock.nowUs();
+    // Reserving takes long while much of the file is on its way to storage, so a busy volume does it once, at the start.
+    const isBusy = createdUs - this.#begunUs < BUSY_US;
+    const reservedBytes = this.#allowed(neededBytes, isSmall, isBusy ? Infinity : RESERVE_BYTES);
     const number = this.#nextSegment;
     const file = this.#disk.open(path.join(directory, segmentFileName(number)), { mode: "create-new" });
     const active = { number, file, previousSeq: this.#lastSeq, writtenBytes: 0, reservedBytes };
-    const createdUs = clock.nowUs();
     try {
       reserve(file, 0, reservedBytes);
       this.#buffer.set(
@@ -331,6 +342,7 @@ export class JournalWriter {
       throw thrown;
     }
     this.#nextSegment++;
+    this.#begunUs = createdUs;
     this.#active = active;
     this.#unsynced.push(file);
     this.#directoryUnsynced = true;
@@ -342,7 +354,7 @@ export class JournalWriter {
     const active = this.#active;
     if (active === undefined) return;
     this.commit();
-    active.file.truncate(active.writtenBytes);
+    this.#sealedBytes.set(active.file, active.writtenBytes);
     this.#finished.push({
       segment: active.number,
       bytes: active.writtenBytes,
@@ -392,8 +404,12 @@ export class JournalWriter {
     const activeFile = this.#active?.file;
     try {
       for (const file of files) {
+        const sealedBytes = this.#sealedBytes.get(file);
+        // Cutting a file of which much is on its way to storage takes a while, so it is not done in `seal`.
+        if (sealedBytes !== undefined) await (file.cut?.(sealedBytes) ?? file.truncate(sealedBytes));
         await file.sync();
         if (file === activeFile) continue;
+        this.#sealedBytes.delete(file);
         this.#unsynced = this.#unsynced.filter((other) => other !== file);
         file.close();
       }

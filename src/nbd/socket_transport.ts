@@ -6,7 +6,7 @@
  *    woken for it but this one.
  * 3. A long rest of a payload is received by one call on another thread, which the kernel wakes as often as it must
  *    while this thread does other work. That call needs a blocking descriptor, which the event loop must not touch; so
- *    reading is paused before, and both are undone behind it.
+ *    reading is paused before, and both are undone when the event loop has to wait again.
  * 4. Room to send is waited for on another thread as well: the event loop would do it, but the runtime refuses to send
  *    for a TCP peer that has ended its own sending, and such a peer still gets its replies.
  * 5. A client that stalls holds no thread: calls on other threads end after a while and are not repeated until it moves.
@@ -64,6 +64,8 @@ class SocketTransport implements Transport {
   #over = false;
   /** Only from then on does a pause of the event loop's reading hold. */
   #pausable = false;
+  /** The descriptor is blocking, and the event loop's reading paused: until the event loop is to wait again. */
+  #isBlocking = false;
   /** Calls on other threads that use the descriptor. */
   #away = 0;
 
@@ -134,6 +136,11 @@ class SocketTransport implements Transport {
     const received = this.#receive(target);
     if (received !== undefined) return received === 0 ? null : received;
     if (this.#over) return null;
+    if (this.#isBlocking) {
+      setBlocking(this.#fd, false);
+      this.#isBlocking = false;
+      this.#loop.resume();
+    }
     return new Promise((resolve, reject) => this.#reader = { target, resolve, reject });
   }
 
@@ -204,18 +211,14 @@ class SocketTransport implements Transport {
   /** Receives on another thread; a failure, -1, has lost its number. */
   async #receiveAway(target: Uint8Array<ArrayBuffer>): Promise<number> {
     this.#requireOpen("receive");
-    this.#loop.pause();
-    setBlocking(this.#fd, true);
-    try {
-      return await this.#goAway(() =>
-        libc.receiveWaiting(this.#fd, target, BigInt(target.length), MSG_WAITALL)
-      );
-    } finally {
-      if (this.#open) {
-        setBlocking(this.#fd, false);
-        this.#loop.resume();
-      }
+    if (!this.#isBlocking) {
+      this.#loop.pause();
+      setBlocking(this.#fd, true);
+      this.#isBlocking = true;
     }
+    return await this.#goAway(() =>
+      libc.receiveWaiting(this.#fd, target, BigInt(target.length), MSG_WAITALL)
+    );
   }
 
   /** Sends until the kernel takes no more, and tells how much it took. */

@@ -156,7 +156,10 @@ Deno.test("socket transport: a call on another thread leaves the socket as the e
   assert.ok(waiting() > before);
   await connPeer(conn).send(noise(target.length));
   assert.equal(await filled, true);
+  const next = transport.read(target);
   assert.equal(waiting(), before);
+  await conn.write(noise(7));
+  assert.equal(await next, 7);
   transport.close();
   conn.close();
   listener.close();

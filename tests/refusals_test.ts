@@ -316,7 +316,7 @@ Deno.test(
       [["retention", "set", "disk", "--continuous", "1h", "--tier", "1h"], 2, /EVERY:FOR/],
       [["retention", "set", "disk", "--continuous", "1h", "--tier", "5m:30m"], 1, /tiers\[0\]\.for is 30m/],
       [["recover", "disk", "--at", "now"], 2, /--to/],
-      [["serve", "--nbd", "nonsense"], 1, /nbd\.0 must be unix:\/path or HOST:PORT/],
+      [["serve", "--nbd", "nonsense"], 1, /nbd\.0 must be unix:\/path, HOST:PORT or stdio/],
       [["frobnicate"], 2, /unknown command 'frobnicate'/],
     ];
     for (const [args, code, says] of cases) {

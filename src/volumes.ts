@@ -198,10 +198,11 @@ export class Volumes {
 
   /** Returns whether the journal tells of the volume as one that is there. */
   async #openVolume(row: VolumeRow): Promise<boolean> {
-    let isTold = this.#disk.list(path.join(this.#directory(row.id), VOLUME_FILES.segments)).length > 0;
+    let isTold = true;
     const entry: VolumeEntry = { row, volume: undefined, error: undefined };
     this.#entries.set(row.name, entry);
     try {
+      isTold = this.#disk.list(path.join(this.#directory(row.id), VOLUME_FILES.segments)).length > 0;
       const volume = await Volume.open(row, {
         disk: this.#disk,
         clock: this.#clock,

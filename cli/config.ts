@@ -22,6 +22,8 @@ export interface ServeConfig {
   nbdPlainTcp: boolean;
   /** Clients of NBD served at the same time. */
   nbdMaxConnections: number;
+  /** How long an NBD client may say nothing while nothing is under way for it; `false` for as long as it likes. */
+  nbdIdleTimeout: string | false;
   /** Addresses for the API, at least one. */
   api: string[];
   /** Bytes a second at which adopted disks are copied. */
@@ -57,6 +59,7 @@ export const DEFAULT_CONFIG: ServeConfig = {
   nbdTls: { mode: "off" },
   nbdPlainTcp: false,
   nbdMaxConnections: 256,
+  nbdIdleTimeout: false,
   api: ["unix:/run/varve/api.sock", "127.0.0.1:8460"],
   baselineRate: 128 * 1024 * 1024,
   scrub: { every: "7d", rateBytes: 64 * 1024 * 1024 },
@@ -74,6 +77,7 @@ const COUNT_RULE = "must be a number above 0";
 const LISTEN_RULE = "must be unix:/path or HOST:PORT";
 
 const DURATION_RULE = "must be a duration such as 7d";
+const IDLE_RULE = `${DURATION_RULE}, or false`;
 const SCRUB_RULE = 'must be false, or such as {every: "7d", rateBytes: 67108864}';
 
 const path = () => z.string({ error: PATH_RULE }).regex(/^\/[^\0]*$/, PATH_RULE);
@@ -106,6 +110,7 @@ const ConfigSchema = z.strictObject({
   }),
   nbdPlainTcp: z.boolean({ error: "must be true or false" }),
   nbdMaxConnections: z.int({ error: COUNT_RULE }).positive(COUNT_RULE),
+  nbdIdleTimeout: z.union([z.string().refine(isDuration, IDLE_RULE), z.literal(false)], { error: IDLE_RULE }),
   api: listen(),
   baselineRate: z.int({ error: RATE_RULE }).positive(RATE_RULE),
   scrub: z.union([

@@ -19,6 +19,7 @@ test("the file beats the defaults, and flags beat the file", () => {
     nbdTls: { mode: "off" },
     nbdPlainTcp: false,
     nbdMaxConnections: 256,
+    nbdIdleTimeout: false,
     api: DEFAULT_CONFIG.api,
     baselineRate: DEFAULT_CONFIG.baselineRate,
     scrub: DEFAULT_CONFIG.scrub,
@@ -125,6 +126,17 @@ test("with passed sockets, NBD listens nowhere else unless told", () => {
   assert.deepEqual(makeConfig({ nbd: ["unix:/s"] }, undefined, true).nbd, ["unix:/s"]);
   assert.deepEqual(makeConfig({}, file({ nbd: ["unix:/s"] }), true).nbd, ["unix:/s"]);
   assert.throws(() => makeConfig({}, file({ nbd: [] }), true), /nbd must hold at least one address/);
+});
+
+test("idle clients may stay, or for a duration", () => {
+  assert.equal(makeConfig({ nbdIdleTimeout: "10m" }).nbdIdleTimeout, "10m");
+  assert.equal(makeConfig({}, file({ nbdIdleTimeout: false })).nbdIdleTimeout, false);
+  for (const wrong of ["soon", "0s", ""]) {
+    assert.throws(
+      () => makeConfig({ nbdIdleTimeout: wrong }),
+      /nbdIdleTimeout must be a duration such as 7d, or false/,
+    );
+  }
 });
 
 test("the number of clients is one from 1 on", () => {

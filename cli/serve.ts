@@ -75,6 +75,7 @@ export async function serve(
   const nbd = new NbdServer({
     exports: appliance.nbdExports,
     maxConnections: config.nbdMaxConnections,
+    idleTimeoutMs: config.nbdIdleTimeout === false ? 0 : parseDuration(config.nbdIdleTimeout),
     ...tlsOf(config.nbdTls),
     onProblem: (error) => {
       // A host may try again thousands of times a second; that space has ended is told once, as an event.

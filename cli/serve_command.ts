@@ -7,7 +7,7 @@
 import type { Command } from "commander";
 import { resolve } from "node:path";
 import { VarveError } from "../src/base/errors.ts";
-import { choiceArgument, collect, countArgument, sizeArgument } from "./command.ts";
+import { choiceArgument, collect, countArgument, durationArgument, sizeArgument } from "./command.ts";
 import type { ServeFlags } from "./config.ts";
 import type { Terminal } from "./terminal.ts";
 
@@ -22,6 +22,7 @@ interface ServeOptions {
   nbdTlsRequireClientCert?: true;
   nbdPlainTcp?: true;
   nbdMaxConnections?: number;
+  nbdIdleTimeout?: string;
   api?: string[];
   baselineRate?: number;
   config?: string;
@@ -52,6 +53,11 @@ export function addServe(program: Command, terminal: Terminal): void {
     .option("--nbd-tls-require-client-cert", "refuse clients that show no certificate")
     .option("--nbd-plain-tcp", "let NBD listen beyond this machine without demanding TLS")
     .option("--nbd-max-connections <count>", "NBD clients at the same time (256)", countArgument)
+    .option(
+      "--nbd-idle-timeout <duration>",
+      "end NBD clients that are idle for so long (never)",
+      durationArgument,
+    )
     .option(
       "--api <listen>",
       "address for the API, may be given again (unix:/run/varve/api.sock and 127.0.0.1:8460)",
@@ -84,7 +90,7 @@ export function addServe(program: Command, terminal: Terminal): void {
 }
 
 function flagsOf(options: ServeOptions): ServeFlags {
-  const { data, mount, nbd, api, baselineRate, nbdPlainTcp, nbdMaxConnections } = options;
+  const { data, mount, nbd, api, baselineRate, nbdPlainTcp, nbdMaxConnections, nbdIdleTimeout } = options;
   const { nbdTls: mode, nbdTlsCert, nbdTlsKey, nbdTlsCa, nbdTlsRequireClientCert } = options;
   const nbdTls = {
     ...(mode === undefined ? {} : { mode }),
@@ -101,6 +107,7 @@ function flagsOf(options: ServeOptions): ServeFlags {
     ...(baselineRate === undefined ? {} : { baselineRate }),
     ...(nbdPlainTcp === undefined ? {} : { nbdPlainTcp }),
     ...(nbdMaxConnections === undefined ? {} : { nbdMaxConnections }),
+    ...(nbdIdleTimeout === undefined ? {} : { nbdIdleTimeout }),
     nbdTls,
   };
 }

@@ -70,6 +70,8 @@ export class Durability {
   #capturedBytes = 0;
   #appliedBytes = 0;
   #durableBytes = 0;
+  /** Who waits until only so many blocks wait for the primary. */
+  #waitingForRoom: { readonly blocks: number; resolve(): void }[] = [];
   /** Steps that have not begun. */
   #next: {
     journal?: Promise<void>;
@@ -221,6 +223,19 @@ export class Durability {
     });
   }
 
+  /** Resolves when at most so many blocks wait for the primary: sooner than all of them are there. */
+  drainedTo(blocks: number): Promise<void> {
+    const room = new Promise<void>((resolve) => this.#waitingForRoom.push({ blocks, resolve }));
+    return Promise.race([room, this.reach("apply")]);
+  }
+
+  #tellOfRoom(): void {
+    if (this.#waitingForRoom.length === 0) return;
+    const waiting = this.waitingBlocks;
+    for (const { blocks, resolve } of this.#waitingForRoom) if (waiting <= blocks) resolve();
+    this.#waitingForRoom = this.#waitingForRoom.filter(({ blocks }) => waiting > blocks);
+  }
+
   async #syncJournal(): Promise<void> {
     const [end, bytes] = [this.#parts.position(), this.#capturedBytes];
     // The overlay that takes new changes is never among those covered.
@@ -242,6 +257,7 @@ export class Durability {
         if (failedSyncs !== this.#failedSyncs) break;
         this.#overlays = this.#overlays.filter((other) => other !== overlay);
         this.#unsynced.push(overlay.extents);
+        this.#tellOfRoom();
       }
     } while (failedSyncs !== this.#failedSyncs);
     this.#inDoubt = false;

@@ -66,6 +66,8 @@ const PENDING_RECORDS_MAX = 4 * BATCH_RECORDS;
 /** Records, and bytes of them, that the next start would have to redo, above which a writer is asked to wait. */
 const REDO_RECORDS_MAX = 262_144;
 const REDO_BYTES_MAX = 1024 * 1024 * 1024;
+/** Such bytes above which the primary is synced without being asked, so that no writer has to wait for it. */
+const SYNC_BYTES = REDO_BYTES_MAX / 4;
 /** Bytes that went past the journal and are not durable yet, above which a writer is asked to wait. */
 const PASSED_BYTES_MAX = 64 * 1024 * 1024;
 
@@ -371,7 +373,8 @@ export class LiveVolume implements BlockDevice {
   #schedule(): void {
     this.#applyTimer ??= this.#parts.scheduler.after(APPLY_DELAY_MS, () => {
       this.#applyTimer = undefined;
-      this.#inBackground(this.#durability.reach("apply"));
+      const isMuch = this.#durability.undurableBytes > SYNC_BYTES;
+      this.#inBackground(this.#durability.reach(isMuch ? "primary" : "apply"));
     });
     this.#scheduleIndex();
   }
@@ -442,7 +445,7 @@ export class LiveVolume implements BlockDevice {
       return durable.catch(() => {});
     }
     const overfull = this.#durability.waitingBlocks > OVERLAY_BLOCKS_MAX
-      ? this.#durability.reach("apply")
+      ? this.#durability.drainedTo(OVERLAY_BLOCKS_MAX * 3 / 4)
       : indexer.pendingRecords > PENDING_RECORDS_MAX
       ? indexer.upTo(Math.min(indexer.indexedSeq + 1, this.lastSeq))
       : this.lastSeq - this.#durability.durable.seq > REDO_RECORDS_MAX ||

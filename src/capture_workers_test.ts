@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import path from "node:path";
 import { BLOCK_BYTES } from "./base/block_device.ts";
 import { systemClock } from "./base/clock.ts";
-import { VarveError } from "./base/errors.ts";
+import type { VarveError } from "./base/errors.ts";
 import type { VolumeRow } from "./catalog/catalog.ts";
 import { FileDisk } from "./disk/mod.ts";
 import { CaptureWorkers } from "./capture_workers.ts";

@@ -34,5 +34,6 @@ export {
 } from "./listener.ts";
 export { stdioTransport } from "./stdio.ts";
 export { type CloseOptions, NbdServer, type NbdServerOptions } from "./server.ts";
+export type { TlsFiles } from "./_tls_context.ts";
 export { makeTls, type TlsConnection, type TlsOptions, type TlsUpgrade } from "./tls.ts";
 export type { Transport } from "./transport.ts";

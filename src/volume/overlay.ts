@@ -6,15 +6,25 @@
 import type { MapExtent } from "../catalog/recovery_map.ts";
 import { EXTENT_ROW, NumberRows } from "./number_rows.ts";
 
-/** Holes up to this many blocks are entered block by block; wider ones are few and searched in turn. */
-const NARROW_BLOCKS_MAX = 1024;
+/** Extents up to this many blocks are entered block by block; wider ones are few and searched in turn. */
+const NARROW_HOLE_BLOCKS = 1024;
+const NARROW_DATA_BLOCKS = 128;
+
+/** An extent that was not entered block by block. */
+interface WideExtent {
+  readonly index: number;
+  readonly firstBlock: number;
+  readonly endBlock: number;
+  readonly isHole: boolean;
+}
 
 /** Extents in the order of their sequences, with a look-up by block. */
 export class Overlay {
   /** The extents, in order. A segment of 0 is a hole. */
   readonly extents: NumberRows<MapExtent> = new NumberRows(EXTENT_ROW);
   readonly #newest = new Map<number, number>();
-  readonly #wide: { index: number; firstBlock: number; endBlock: number }[] = [];
+  readonly #wide: WideExtent[] = [];
+  #wideDataBlocks = 0;
 
   /** An overlay of extents that are in the order of their sequences. */
   static of(extents: Iterable<MapExtent>): Overlay {
@@ -28,17 +38,19 @@ export class Overlay {
     return this.extents.length === 0;
   }
 
-  /** Number of blocks entered one by one: a measure of the memory taken. */
+  /** Number of blocks, those of wide holes left out, and those counted again that a wide extent of data has replaced. */
   get blockCount(): number {
-    return this.#newest.size;
+    return this.#newest.size + this.#wideDataBlocks;
   }
 
   /** Adds an extent that is newer than all before it. */
   add(extent: MapExtent): void {
     const index = this.extents.push(extent);
     const end = extent.firstBlock + extent.blockCount;
-    if (extent.segment === 0 && extent.blockCount > NARROW_BLOCKS_MAX) {
-      this.#wide.push({ index, firstBlock: extent.firstBlock, endBlock: end });
+    const isHole = extent.segment === 0;
+    if (extent.blockCount > (isHole ? NARROW_HOLE_BLOCKS : NARROW_DATA_BLOCKS)) {
+      this.#wide.push({ index, firstBlock: extent.firstBlock, endBlock: end, isHole });
+      if (!isHole) this.#wideDataBlocks += extent.blockCount;
       return;
     }
     for (let block = extent.firstBlock; block < end; block++) this.#newest.set(block, index);
@@ -70,8 +82,16 @@ export class Overlay {
     return rows;
   }
 
-  /** Blocks of a range that were entered one by one, in no order; walks the range or the entries, whichever are fewer. */
+  /**
+   * Blocks of a range that were entered one by one or hold data, in no order and some more than once; walks the range or
+   * the entries, whichever are fewer.
+   */
   *blocksWithin(firstBlock: number, endBlock: number): Generator<number> {
+    for (const wide of this.#wide) {
+      if (wide.isHole) continue;
+      const end = Math.min(endBlock, wide.endBlock);
+      for (let block = Math.max(firstBlock, wide.firstBlock); block < end; block++) yield block;
+    }
     if (endBlock - firstBlock <= this.#newest.size) {
       for (let block = firstBlock; block < endBlock; block++) if (this.#newest.has(block)) yield block;
     } else {
@@ -81,6 +101,8 @@ export class Overlay {
 
   /** Holes that were not entered block by block and touch a range, whole, in no order. */
   wideHolesWithin(firstBlock: number, endBlock: number): { firstBlock: number; endBlock: number }[] {
-    return this.#wide.filter((hole) => hole.firstBlock < endBlock && firstBlock < hole.endBlock);
+    return this.#wide.filter((wide) =>
+      wide.isHole && wide.firstBlock < endBlock && firstBlock < wide.endBlock
+    );
   }
 }

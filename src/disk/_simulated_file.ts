@@ -150,6 +150,8 @@ export class FileNode {
     const written = this.#changes.filter((change) => cover.changes.has(change) && !change.abandoned);
     for (const change of written) applyChange(this.#durable, change, undefined);
     this.#changes = this.#changes.flatMap((change) => {
+      // What is written later says the size, too: one of before cannot come back and cut it off.
+      if (change.abandoned && change.kind === "resize" && written.length > 0) return [];
       if (change.abandoned) return written.reduce((parts, newer) => without(parts, newer), [change]);
       return cover.changes.has(change) ? [] : [change];
     });

@@ -3,6 +3,7 @@ import { Buffer } from "node:buffer";
 import { VarveError } from "../base/errors.ts";
 import { SeededRandom } from "../base/seeded_random.ts";
 import type { Scheduler } from "../base/turns.ts";
+import { FileNode } from "./_simulated_file.ts";
 import { SimulatedDisk, type SyncTruth } from "./simulated_disk.ts";
 
 /** Events run as soon as the test says so. */
@@ -317,5 +318,22 @@ Deno.test("SimulatedDisk that lies loses what a sync has covered", async () => {
       if (content(disk, "/a")[0] !== 1) lost++;
     }
     assert.equal(lost === 0, kept);
+  }
+});
+
+Deno.test("SimulatedDisk brings no size back that a failed sync was to make durable once a later one has succeeded", () => {
+  for (let seed = 0; seed < 200; seed++) {
+    const file = new FileNode(1);
+    file.resize(3000);
+    const failed = file.cover();
+    file.abandon(failed);
+    file.resize(9000);
+    file.write(4000, new Uint8Array(5000).fill(7));
+    file.settle(file.cover());
+    file.cutPower(new SeededRandom(seed));
+    assert.equal(file.live.sizeBytes, 9000, `seed ${seed}`);
+    const found = new Uint8Array(5000);
+    file.live.read(4000, found);
+    assert(found.every((byte) => byte === 7), `seed ${seed}`);
   }
 });

@@ -7,7 +7,7 @@ import type { PackedMoment } from "../catalog/packing.ts";
 import type { BaselineEntry, BaselineLedger } from "../catalog/baseline_ledger.ts";
 import type { MapExtent, RecoveryMap, StateName } from "../catalog/recovery_map.ts";
 import { Queue } from "../base/turns.ts";
-import { type CaptureHands, recordSegments } from "./capture_hands.ts";
+import type { CaptureHands } from "./capture_hands.ts";
 import { EXTENT_ROW, MOMENT_ROW, NumberRows } from "./number_rows.ts";
 import type { RecordPlace, SealedSegment } from "../journal/mod.ts";
 import type { Told } from "./told.ts";
@@ -179,11 +179,6 @@ export class Indexer {
     const position = this.#host.position();
     await this.#host.makeDurable();
     this.#durable = position;
-  }
-
-  /** Lists finished segments in the map. To be called within a transaction. */
-  recordSegments(finished: readonly SealedSegment[]): void {
-    recordSegments(this.#map, finished);
   }
 
   /** Keeps where the next start has to begin. To be called within a transaction. */

@@ -41,7 +41,7 @@ import {
 } from "../journal/mod.ts";
 import type { BaselineLedger } from "../catalog/baseline_ledger.ts";
 import { BaselineCopier } from "./baseline_copier.ts";
-import type { CaptureHands } from "./capture_hands.ts";
+import { type CaptureHands, recordSegments } from "./capture_hands.ts";
 import { type GapParts, GapPassage } from "./gap.ts";
 import { type Change, Durability, lengthOf } from "./durability.ts";
 import { BATCH_RECORDS, Indexer, type ScanPosition } from "./indexer.ts";
@@ -601,7 +601,7 @@ export class LiveVolume implements BlockDevice {
       await journal.close();
       await this.indexer.queue.run(() => {
         map.transaction(() => {
-          this.indexer.recordSegments(journal.takeFinished());
+          recordSegments(map, journal.takeFinished());
           this.indexer.savePosition(this.position);
         });
         return Promise.resolve();

@@ -9,7 +9,7 @@ import { BLOCK_BYTES } from "./base/block_device.ts";
 import { VarveError, type VarveErrorMessage } from "./base/errors.ts";
 import { RecoveryMap } from "./catalog/recovery_map.ts";
 import { type DiskFile, FileDisk } from "./disk/mod.ts";
-import { SegmentReader } from "./journal/mod.ts";
+import { ReadWindow, SegmentReader } from "./journal/mod.ts";
 import { VOLUME_FILES } from "./timeline/past.ts";
 import { applyExtents, type CapturePlace, type IndexOrder, indexOrder } from "./volume/capture_hands.ts";
 import { EXTENT_ROW, NumberRows } from "./volume/number_rows.ts";
@@ -41,6 +41,8 @@ const scope = self as unknown as {
 };
 
 const disk = new FileDisk();
+/** Shows nothing of an order before: each opens files of its own. */
+const window = new ReadWindow(READ_AHEAD_BYTES);
 const primaries = new Map<string, DiskFile>();
 const maps = new Map<string, RecoveryMap>();
 
@@ -49,7 +51,7 @@ function apply({ directory, primaryPath }: CapturePlace, extents: Float64Array, 
   if (file === undefined) primaries.set(directory, file = disk.open(primaryPath, { mode: "write" }));
   // Opened for one order: what was read ahead for another may since have been written, segments deleted or compressed.
   const segments = new SegmentReader(disk, path.join(directory, VOLUME_FILES.segments), {
-    windowBytes: READ_AHEAD_BYTES,
+    window,
   });
   try {
     finish(applyExtents(extents, new Primary(file, sizeBytes), segments));

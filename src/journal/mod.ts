@@ -28,4 +28,5 @@ export {
   type ScanResult,
   SegmentReader,
 } from "./segment_reader.ts";
+export { ReadWindow } from "./read_window.ts";
 export { damagedAsZeroes, readText, type SegmentBytes, walkSegment, type WalkStep } from "./segment_walk.ts";

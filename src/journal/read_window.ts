@@ -1,4 +1,8 @@
-/** Reading a file from front to back in small pieces, with few system calls. */
+/**
+ * Reading a file from front to back in small pieces, with few system calls.
+ *
+ * @module
+ */
 import type { DiskFile } from "../disk/mod.ts";
 
 /** A stretch of one file in memory, longer than each read of it. What is written to that stretch afterwards is not seen. */
@@ -8,6 +12,7 @@ export class ReadWindow {
   #start = 0;
   #length = 0;
 
+  /** Holds so many bytes at a time. */
   constructor(windowBytes: number) {
     this.#bytes = new Uint8Array(windowBytes);
   }

@@ -26,7 +26,7 @@ import {
   segmentFileName,
   type SegmentHeader,
 } from "./format.ts";
-import { ReadWindow } from "./_read_window.ts";
+import type { ReadWindow } from "./read_window.ts";
 import { damagedAsZeroes, isUnusedFrom, type SegmentBytes } from "./segment_walk.ts";
 
 /** A run of blocks inside one record. */
@@ -87,13 +87,13 @@ export class SegmentReader {
   readonly #window: ReadWindow | undefined;
 
   /**
-   * Reads from `directory`. With `windowBytes` small records are read ahead, so many bytes at a time: for short-lived
+   * Reads from `directory`. With a `window` small records are read ahead, as much as it holds: for short-lived
    * readers of what is written already, in the order of the journal.
    */
-  constructor(disk: Disk, directory: string, options: { readonly windowBytes?: number } = {}) {
+  constructor(disk: Disk, directory: string, options: { readonly window?: ReadWindow } = {}) {
     this.#disk = disk;
     this.#directory = directory;
-    this.#window = options.windowBytes === undefined ? undefined : new ReadWindow(options.windowBytes);
+    this.#window = options.window;
   }
 
   #open(segment: number): DiskFile {

@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { VarveError, type VarveErrorMessage } from "./base/errors.ts";
+import type { WorkerAnswer } from "./asked_worker.ts";
+import { VarveError } from "./base/errors.ts";
 import type { FileInfo } from "./engine.ts";
 import { type FoundFile, PastFiles } from "./timeline/past_files.ts";
 import { openPastView, type PastPlace } from "./timeline/past.ts";
@@ -23,10 +24,17 @@ export interface BrowseRequest {
   operation: { kind: "list" } | { kind: "read"; offset: number; length: number };
 }
 
-/** What the Worker answers. */
-export type BrowseAnswer =
-  | { id: number; ok: true; path: string; file: FileInfo; entries?: FileInfo[]; bytes?: Uint8Array }
-  | { id: number; ok: false; error: VarveErrorMessage };
+/** What was found. */
+export interface BrowseResult {
+  /** Path from the root of the volume, normalised. */
+  path: string;
+  /** The file itself. */
+  file: FileInfo;
+  /** What is in a directory. */
+  entries?: FileInfo[];
+  /** What was read. */
+  bytes?: Uint8Array;
+}
 
 /** Moments kept open at most. */
 const OPEN_MAX = 8;
@@ -38,7 +46,7 @@ interface OpenMoment {
 
 const scope = self as unknown as {
   onmessage: (event: MessageEvent<BrowseRequest>) => void;
-  postMessage(message: BrowseAnswer, transfer: Transferable[]): void;
+  postMessage(message: WorkerAnswer<BrowseResult>, transfer: Transferable[]): void;
 };
 const open = new Map<string, OpenMoment>();
 
@@ -63,15 +71,13 @@ function openMoment(place: PastPlace, seq: number): PastFiles {
   return moment.files;
 }
 
-function answer(request: BrowseRequest): BrowseAnswer {
+function answer(request: BrowseRequest): BrowseResult {
   const files = openMoment(request.place, request.seq);
-  const { operation, id } = request;
+  const { operation } = request;
   if (operation.kind === "list") {
     const found: FoundFile = files.find(request.path, { follow: request.path.endsWith("/") });
     const { file } = found;
     return {
-      id,
-      ok: true,
       path: file.path,
       file,
       ...(file.type === "directory" ? { entries: files.entries(found) } : {}),
@@ -79,18 +85,18 @@ function answer(request: BrowseRequest): BrowseAnswer {
   }
   const found = files.find(request.path, { follow: true });
   const bytes = files.read(found, operation.offset, operation.length);
-  return { id, ok: true, path: found.file.path, file: found.file, bytes };
+  return { path: found.file.path, file: found.file, bytes };
 }
 
 scope.onmessage = ({ data: request }) => {
   try {
-    const result = answer(request);
+    const done = answer(request);
     scope.postMessage(
-      result,
-      result.ok && result.bytes !== undefined ? [result.bytes.buffer as ArrayBuffer] : [],
+      { id: request.id, done },
+      done.bytes === undefined ? [] : [done.bytes.buffer as ArrayBuffer],
     );
   } catch (thrown) {
     const error = VarveError.from(thrown, `read ${request.path} in the past`);
-    scope.postMessage({ id: request.id, ok: false, error: error.toMessage() }, []);
+    scope.postMessage({ id: request.id, error: error.toMessage() }, []);
   }
 };

@@ -5,8 +5,9 @@
  * @module
  */
 import path from "node:path";
+import type { WorkerAnswer } from "./asked_worker.ts";
 import { BLOCK_BYTES } from "./base/block_device.ts";
-import { VarveError, type VarveErrorMessage } from "./base/errors.ts";
+import { VarveError } from "./base/errors.ts";
 import { RecoveryMap } from "./catalog/recovery_map.ts";
 import { type DiskFile, FileDisk } from "./disk/mod.ts";
 import { ReadWindow, SegmentReader } from "./journal/mod.ts";
@@ -24,20 +25,12 @@ export type CaptureRequest =
     | { readonly kind: "close" }
   );
 
-/** What it answers. */
-export interface CaptureAnswer {
-  /** The request that it answers. */
-  readonly id: number;
-  /** Left out when all was done. */
-  readonly error?: VarveErrorMessage;
-}
-
 /** Bytes of the journal read at once: records of small writes lie one behind the other. */
 const READ_AHEAD_BYTES = 1 << 20;
 
 const scope = self as unknown as {
   onmessage: (event: MessageEvent<CaptureRequest>) => void;
-  postMessage(message: CaptureAnswer): void;
+  postMessage(message: WorkerAnswer<void>): void;
 };
 
 const disk = new FileDisk();
@@ -111,7 +104,7 @@ function carryOut(request: CaptureRequest): void {
 scope.onmessage = ({ data: request }) => {
   try {
     carryOut(request);
-    scope.postMessage({ id: request.id });
+    scope.postMessage({ id: request.id, done: undefined });
   } catch (thrown) {
     const error = VarveError.from(thrown, `${request.kind} in ${request.place.directory}`).toMessage();
     scope.postMessage({ id: request.id, error });

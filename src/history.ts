@@ -15,7 +15,7 @@ import type { PastPlace } from "./timeline/past.ts";
 import { listingStart, listPoints } from "./timeline/points.ts";
 import { gapsWithin, placeInSpan, resolveMoment, type Span, spanOf } from "./timeline/resolve.ts";
 import type { Volumes } from "./volumes.ts";
-import { Browser } from "./workers.ts";
+import { browser } from "./workers.ts";
 
 const POINTS_LIMIT = 1000;
 const POINTS_LIMIT_MAX = 10_000;
@@ -45,7 +45,7 @@ export class History {
   readonly #clock: Clock;
   readonly #zone: string;
   readonly #scheduler: Scheduler;
-  readonly #browser = new Browser();
+  readonly #browser = browser();
 
   /** Works on `parts`. */
   constructor(parts: HistoryParts) {

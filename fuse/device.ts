@@ -13,7 +13,8 @@
 import { VarveError } from "../src/base/errors.ts";
 import { REQUEST_BUFFER_BYTES } from "./abi.ts";
 import { ERRNO, errnoName } from "./errno.ts";
-import { cString, lastErrno, libc } from "./libc.ts";
+import { lastErrno } from "../src/base/errno.ts";
+import { cString, libc } from "./libc.ts";
 
 const O_RDWR = 0o2;
 const O_NONBLOCK = 0o4000;

@@ -2,14 +2,13 @@
  * The few functions of libc that serving FUSE needs, by `Deno.dlopen`.
  *
  * Results of `read` and `write` are declared as 32-bit numbers, because no transfer here is larger than 2 MiB
- * and 64-bit results cost a BigInt each. `errno` is kept per thread: {@linkcode lastErrno} is only right after
+ * and 64-bit results cost a BigInt each. `errno` is kept per thread: `lastErrno` is only right after
  * a synchronous call; of a nonblocking one just the result is known.
  *
  * @module
  */
 
 const library = Deno.dlopen("libc.so.6", {
-  __errno_location: { parameters: [], result: "pointer" },
   open: { parameters: ["buffer", "i32"], result: "i32" },
   close: { parameters: ["i32"], result: "i32" },
   read: { parameters: ["i32", "buffer", "usize"], result: "i32" },
@@ -22,18 +21,6 @@ const library = Deno.dlopen("libc.so.6", {
 
 /** The functions, with the parameters of their manual pages. `poll` and `umount2` run on another thread. */
 export const libc: typeof library.symbols = library.symbols;
-
-let errnoView: Deno.UnsafePointerView | undefined;
-
-/** `errno` of this thread, as the last synchronous call left it. */
-export function lastErrno(): number {
-  if (errnoView === undefined) {
-    const pointer = libc.__errno_location();
-    if (pointer === null) throw new Error("__errno_location: null");
-    errnoView = new Deno.UnsafePointerView(pointer);
-  }
-  return errnoView.getInt32();
-}
 
 /** A string as C wants it. */
 export function cString(text: string): Uint8Array<ArrayBuffer> {

@@ -12,7 +12,8 @@ import { statfs } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { VarveError } from "../src/base/errors.ts";
 import { ERRNO, errnoName } from "./errno.ts";
-import { cString, lastErrno, libc } from "./libc.ts";
+import { lastErrno } from "../src/base/errno.ts";
+import { cString, libc } from "./libc.ts";
 
 const MS_RDONLY = 1n;
 const MS_NOSUID = 2n;

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { lastErrno } from "../base/errno.ts";
+
 const O_EXCL = 0o200;
 const O_CLOEXEC = 0o2000000;
 const PUNCH_HOLE = 0x02;
@@ -31,14 +33,7 @@ const library = Deno.dlopen("libc.so.6", {
   sync_file_range: { parameters: ["i32", "i64", "i64", "u32"], result: "i32" },
   posix_fadvise: { parameters: ["i32", "i64", "i64", "i32"], result: "i32" },
   setpriority: { parameters: ["i32", "u32", "i32"], result: "i32" },
-  __errno_location: { parameters: [], result: "pointer" },
 });
-
-/** `errno` of the last call of this thread; right behind a synchronous call alone. */
-function lastErrno(): number {
-  const pointer = library.symbols.__errno_location();
-  return pointer === null ? 0 : new Deno.UnsafePointerView(pointer).getInt32();
-}
 
 /**
  * Lets every other thread have the processor first (`setpriority(2)`). On Linux `who` 0 is the calling thread alone, so

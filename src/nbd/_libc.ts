@@ -1,18 +1,18 @@
 /**
  * The functions of libc that serving sockets needs, by `Deno.dlopen`.
  *
- * Results are 32-bit numbers, because no transfer here reaches 2 GiB. `errno` is kept per thread: {@linkcode lastErrno} is only right behind a synchronous call; of
+ * Results are 32-bit numbers, because no transfer here reaches 2 GiB. `errno` is kept per thread: `lastErrno` is only right behind a synchronous call; of
  * those that run on another thread (`receiveWaiting`, `poll`) just the result is known.
  *
  * @module
  */
 import { getSystemErrorName } from "node:util";
+import { lastErrno } from "../base/errno.ts";
 import { VarveError } from "../base/errors.ts";
 
 const TRANSFER = { parameters: ["i32", "buffer", "usize", "i32"], result: "i32" } as const;
 
 const library = Deno.dlopen("libc.so.6", {
-  __errno_location: { parameters: [], result: "pointer" },
   socket: { parameters: ["i32", "i32", "i32"], result: "i32" },
   bind: { parameters: ["i32", "buffer", "u32"], result: "i32" },
   listen: { parameters: ["i32", "i32"], result: "i32" },
@@ -37,18 +37,6 @@ export const libc: typeof library.symbols = library.symbols;
 
 /** The failures that are looked at. */
 export const Errno = { EINTR: 4, EAGAIN: 11, EADDRINUSE: 98, ECONNABORTED: 103 } as const;
-
-let errnoView: Deno.UnsafePointerView | undefined;
-
-/** `errno` of this thread, as the last synchronous call left it. */
-export function lastErrno(): number {
-  if (errnoView === undefined) {
-    const pointer = libc.__errno_location();
-    if (pointer === null) throw new Error("__errno_location: null");
-    errnoView = new Deno.UnsafePointerView(pointer);
-  }
-  return errnoView.getInt32();
-}
 
 /** A failed call as an error, which carries the name of `errno` as the runtime's own errors do. */
 export function systemError(tried: string, errno: number = lastErrno()): VarveError {

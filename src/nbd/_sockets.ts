@@ -7,7 +7,8 @@
  * @module
  */
 import { VarveError } from "../base/errors.ts";
-import { Errno, lastErrno, libc, systemError } from "./_libc.ts";
+import { lastErrno } from "../base/errno.ts";
+import { Errno, libc, systemError } from "./_libc.ts";
 import type { ClientInfo } from "./exports.ts";
 
 const AF_UNIX = 1;

@@ -16,7 +16,8 @@
  */
 import { Socket } from "node:net";
 import { VarveError } from "../base/errors.ts";
-import { Errno, lastErrno, libc, systemError } from "./_libc.ts";
+import { lastErrno } from "../base/errno.ts";
+import { Errno, libc, systemError } from "./_libc.ts";
 import { type Accepted, duplicate, setBlocking, shutDown } from "./_sockets.ts";
 import { nextTurn, turnBegins, turnIsOver } from "./_turns.ts";
 import type { ClientInfo } from "./exports.ts";

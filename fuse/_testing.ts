@@ -7,6 +7,7 @@ import { MemoryDevice } from "../src/base/memory_device.ts";
 import { VarveError } from "../src/base/errors.ts";
 import type { PointInfo, VolumeInfo } from "../src/engine.ts";
 import type {
+  ContentRun,
   GuestDisk,
   GuestEntry,
   GuestFileSystem,
@@ -56,6 +57,7 @@ export class ToyFileSystem implements GuestFileSystem {
   readonly kind = "toy";
   readonly label = "";
   readonly root = 2;
+  readonly keepsChangeTimes = true;
   readonly space = { blockBytes: 1024, blocks: 1000, freeBlocks: 400, inodes: 128, freeInodes: 100 };
   readonly #inodes: Record<number, ToyInode>;
 
@@ -126,8 +128,9 @@ export class ToyFileSystem implements GuestFileSystem {
     }));
   }
 
-  seek(number: number, offset: number, kind: "data" | "hole"): number | undefined {
-    return kind === "data" && offset < this.stat(number).sizeBytes ? offset : undefined;
+  map(number: number, offset: number, length: number): ContentRun[] {
+    const rest = Math.min(length, this.stat(number).sizeBytes - offset);
+    return rest > 0 ? [{ kind: "made", length: rest }] : [];
   }
 }
 
@@ -143,7 +146,7 @@ function latin1(bytes: Uint8Array): string {
 /** A disk that is one file system. */
 export function wholeDisk(inodes: Record<number, ToyInode>): GuestDisk {
   const fileSystem = new ToyFileSystem(inodes);
-  return { table: "none", partitions: [{ name: "", offset: 0, length: 0, fileSystem, reason: undefined }] };
+  return { table: "none", partitions: [{ name: "", pieces: [], fileSystem, reason: undefined }] };
 }
 
 /** A moment of a {@linkcode ToyHistory}. */

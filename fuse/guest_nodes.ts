@@ -8,6 +8,7 @@
  * @module
  */
 import { VarveError } from "../src/base/errors.ts";
+import { seekContent } from "../src/guestfs/mod.ts";
 import type { GuestDisk, GuestFileSystem, GuestStat } from "../src/guestfs/guest.ts";
 import {
   type Attributes,
@@ -302,9 +303,7 @@ class GuestFile extends GuestNode implements FileNode {
       seek: (offset, kind) =>
         this.place.use((fileSystem) => {
           const { sizeBytes } = fileSystem.stat(this.inode);
-          if (offset >= sizeBytes) return undefined;
-          // Every file ends in a hole.
-          return fileSystem.seek(this.inode, offset, kind) ?? (kind === "hole" ? sizeBytes : undefined);
+          return seekContent(fileSystem, { inode: this.inode, sizeBytes }, { offset, kind });
         }),
     };
   }

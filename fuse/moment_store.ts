@@ -58,7 +58,7 @@ export class OpenMoment {
       const error = VarveError.from(thrown, "Find out what the disk holds");
       // The disk's own fault is a fact about this moment; a fault of our storage may pass.
       if (error.code !== "damaged" && error.code !== "unsupported" && error.code !== "invalid") throw error;
-      const whole = { name: "", offset: 0, length: this.device.sizeBytes };
+      const whole = { name: "", pieces: [{ offset: 0, length: this.device.sizeBytes }] };
       return { table: "none", partitions: [{ ...whole, fileSystem: undefined, reason: error.message }] };
     }
   }

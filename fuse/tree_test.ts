@@ -218,18 +218,16 @@ Deno.test("a partition table shows one folder per partition, and a text where th
   const disk: GuestDisk = {
     table: "gpt",
     partitions: [
-      { name: "p1", offset: 0, length: 1, fileSystem: undefined, reason: "it is swap space" },
+      { name: "p1", pieces: [], fileSystem: undefined, reason: "it is swap space" },
       {
         name: "p2",
-        offset: 1,
-        length: 1,
+        pieces: [],
         fileSystem: new ToyFileSystem({ 2: { mode: 0o700, names: { a: 3 } }, 3: { content: "two\n" } }),
         reason: undefined,
       },
       {
         name: "p3",
-        offset: 2,
-        length: 1,
+        pieces: [],
         fileSystem: new ToyFileSystem({ 2: { names: { a: 3 } }, 3: { content: "three\n" } }),
         reason: undefined,
       },
@@ -256,7 +254,7 @@ Deno.test("a partition table shows one folder per partition, and a text where th
 Deno.test("a moment without a file system says why and still has its image", async () => {
   const disk: GuestDisk = {
     table: "none",
-    partitions: [{ name: "", offset: 0, length: 0, fileSystem: undefined, reason: "it is all zeroes" }],
+    partitions: [{ name: "", pieces: [], fileSystem: undefined, reason: "it is all zeroes" }],
   };
   const empty: GuestDisk = { table: "mbr", partitions: [] };
   await using mounted = await mountToys({

@@ -14,8 +14,18 @@
 import { dirname, relative, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
-const SRC_ROOMS = ["base", "disk", "journal", "catalog", "timeline", "volume", "clone", "nbd", "guestfs"]
-  .map((name) => `src/${name}`);
+const SRC_ROOMS = [
+  "base",
+  "disk",
+  "journal",
+  "catalog",
+  "timeline",
+  "browse",
+  "volume",
+  "clone",
+  "nbd",
+  "guestfs",
+].map((name) => `src/${name}`);
 
 /** What each room may import besides itself. */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
@@ -24,6 +34,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "src/journal": ["src/base", "src/disk"],
   "src/catalog": ["src/base", "src/disk", "src/journal"],
   "src/timeline": ["src/base", "src/disk", "src/journal", "src/catalog", "src/guestfs"],
+  "src/browse": ["src/base", "src/disk", "src/journal", "src/catalog", "src/timeline", "src/guestfs"],
   "src/volume": ["src/base", "src/disk", "src/journal", "src/catalog", "src/timeline"],
   "src/clone": ["src/base", "src/disk", "src/volume"],
   "src/nbd": ["src/base"],
@@ -39,7 +50,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Who may import the types of `src/engine.ts`, the interface at which the rooms meet. */
-const ENGINE_TYPES_FOR = ["src/timeline", "src/volume", "fuse", "api", "cli"];
+const ENGINE_TYPES_FOR = ["src/timeline", "src/browse", "src/volume", "fuse", "api", "cli"];
 
 const FREE = ["tests", "bench", "tools"];
 

@@ -4,6 +4,7 @@ import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import type { BlockDevice, Extent } from "../base/block_device.ts";
 import { VarveError } from "../base/errors.ts";
 import { latin1 } from "./_bytes.ts";
+import { readRuns, seekContent } from "./content.ts";
 import type { GuestFileSystem, GuestFileType, GuestStat } from "./guest.ts";
 
 /** A read-only device; a subclass says where the bytes are. */
@@ -122,11 +123,15 @@ export interface FileFacts {
   readonly xattrs: Readonly<Record<string, string>>;
 }
 
-/** Describes all files below the root: from the path (each byte one character) to the facts. */
-export function describeTree(fileSystem: GuestFileSystem): Map<string, FileFacts> {
+/**
+ * Describes all files below the root: from the path (each byte one character) to the facts. Given the file system's `device`, it
+ * also checks that what `map` says leads to the same content as `read`.
+ */
+export function describeTree(fileSystem: GuestFileSystem, device?: BlockDevice): Map<string, FileFacts> {
   const tree = new Map<string, FileFacts>();
   const visit = (path: string, inode: number, type: GuestFileType | undefined) => {
     const facts = describeFile(fileSystem, inode);
+    if (device !== undefined && facts.stat.type === "file") checkMap(fileSystem, device, facts, path);
     if (type !== undefined && type !== facts.stat.type) throw new Error(`${path}: entry says ${type}`);
     tree.set(path, facts);
     if (facts.stat.type !== "directory") return;
@@ -140,6 +145,25 @@ export function describeTree(fileSystem: GuestFileSystem): Map<string, FileFacts
   return tree;
 }
 
+function checkMap(
+  fileSystem: GuestFileSystem,
+  device: BlockDevice,
+  { stat, sha256 }: FileFacts,
+  path: string,
+): void {
+  const { inode, sizeBytes } = stat;
+  const mapped = hashOf(sizeBytes, (offset, target) => {
+    const runs = fileSystem.map(inode, offset, Math.min(target.length, sizeBytes - offset));
+    const length = runs.reduce((sum, run) => sum + run.length, 0);
+    if (length > target.length) throw new Error(`${path}: map answers ${length} of ${target.length} bytes`);
+    readRuns(device, runs, target.subarray(0, length), (at, part) => {
+      fileSystem.read(inode, offset + at, part);
+    });
+    return length;
+  });
+  if (mapped !== sha256) throw new Error(`${path}: map leads to other content than read`);
+}
+
 function describeFile(fileSystem: GuestFileSystem, inode: number): FileFacts {
   const stat = fileSystem.stat(inode);
   const file = stat.type === "file";
@@ -150,7 +174,7 @@ function describeFile(fileSystem: GuestFileSystem, inode: number): FileFacts {
     sha256: file
       ? hashOf(stat.sizeBytes, (offset, target) => fileSystem.read(inode, offset, target))
       : undefined,
-    segments: file ? segmentsOf((offset, kind) => fileSystem.seek(inode, offset, kind)) : [],
+    segments: file ? segmentsOf((offset, kind) => seekContent(fileSystem, stat, { offset, kind })) : [],
     xattrs: Object.fromEntries(xattrs.sort()),
   };
 }

@@ -61,6 +61,15 @@ export interface GuestXattr {
   readonly value: Uint8Array;
 }
 
+/** A run of a file's content, and where its bytes are. */
+export type ContentRun =
+  /** They lie as they are on the file system's device from `deviceOffset` on. */
+  | { readonly kind: "stored"; readonly length: number; readonly deviceOffset: number }
+  /** They are zeroes that take no space. */
+  | { readonly kind: "hole"; readonly length: number }
+  /** Only `read` can tell them: they lie within the inode, are compressed, or lie on the device in another form. */
+  | { readonly kind: "made"; readonly length: number };
+
 /** A file system found on a device, open for reading. */
 export interface GuestFileSystem {
   /** Short name of the format, for example `ext4`. */
@@ -69,6 +78,11 @@ export interface GuestFileSystem {
   readonly label: string;
   /** Inode number of the root directory. */
   readonly root: number;
+  /**
+   * Whether a file whose inode number, size, `changedNs` and place on the disk are what they were has not been changed in between, but
+   * for writes in that place. Formats without a time of change say `false`.
+   */
+  readonly keepsChangeTimes: boolean;
   /** Total and free space as `statfs` shows them. */
   readonly space: {
     readonly blockBytes: number;
@@ -89,18 +103,41 @@ export interface GuestFileSystem {
   readLink(inode: number): Uint8Array;
   /** All extended attributes of an inode. */
   xattrs(inode: number): GuestXattr[];
-  /** Data and holes of a file, for `SEEK_DATA` and `SEEK_HOLE`: the first offset at or after `offset` of that kind, or `undefined`. */
-  seek(inode: number, offset: number, kind: "data" | "hole"): number | undefined;
+  /**
+   * Where the content of a file lies from `offset` on: at least one run, one behind the other, together at most `length` bytes and
+   * fewer where an answer would take long; none at or beyond the end of the file. Whoever holds the device reads stored runs from
+   * there, without this reader.
+   */
+  map(inode: number, offset: number, length: number): ContentRun[];
 }
 
-/** A partition, or the whole device, and what was found there. */
-export interface GuestPartition {
-  /** `p1`, `p2`, … in the order of the table; an empty string when the whole device is one file system. */
-  readonly name: string;
-  /** First byte on the device. */
+/** How one format is recognised and read. */
+export interface GuestReader {
+  /** What a device of this format holds, as in "the partition holds …": `an ext file system`. */
+  readonly what: string;
+  /** Whether a device starts like this format; reads little, and throws only what the device throws. */
+  looksLike(device: BlockDevice): boolean;
+  /** Opens it. Throws `damaged` and `unsupported`, with a message that says what was found. */
+  open(device: BlockDevice): GuestFileSystem;
+}
+
+/** A run of bytes of a partition, and where it lies on the disk. */
+export interface DiskPiece {
+  /** First byte on the disk. */
   readonly offset: number;
-  /** Length in bytes. */
+  /** Number of bytes. */
   readonly length: number;
+}
+
+/** A partition, a logical volume in one, or the whole device, and what was found there. */
+export interface GuestPartition {
+  /**
+   * `p1`, `p2`, … in the order of the table; an empty string when the whole device is one file system. A logical volume has its
+   * name behind that of its partition, as in `p2/root`, or alone.
+   */
+  readonly name: string;
+  /** Where it lies on the disk, in its own order: one piece unless it is a logical volume of several. */
+  readonly pieces: readonly DiskPiece[];
   /** The file system, or `undefined` when none that can be read was found. */
   readonly fileSystem: GuestFileSystem | undefined;
   /** Why there is no file system, as a sentence for people; set exactly when `fileSystem` is `undefined`. */

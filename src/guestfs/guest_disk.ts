@@ -6,10 +6,15 @@
 import type { BlockDevice } from "../base/block_device.ts";
 import { VarveError } from "../base/errors.ts";
 import { describeContent, findSignature } from "./detect.ts";
-import { looksLikeExt, openExt } from "./ext/ext_reader.ts";
-import type { GuestDisk, GuestFileSystem, GuestPartition, OpenGuestDisk } from "./guest.ts";
+import { EXT_READER } from "./ext/ext_reader.ts";
+import type { GuestDisk, GuestFileSystem, GuestPartition, GuestReader, OpenGuestDisk } from "./guest.ts";
 import { type PartitionEntry, readPartitionTable } from "./partition_table.ts";
 import { SubDevice } from "./sub_device.ts";
+
+/** Asked in this order. */
+const READERS: readonly GuestReader[] = [
+  EXT_READER,
+];
 
 /**
  * Finds out what a device holds. A file system that cannot be opened becomes the `reason` of its partition, so
@@ -29,26 +34,28 @@ export const openGuestDisk: OpenGuestDisk = (device: BlockDevice): GuestDisk => 
     return { table, partitions: entries.map((entry) => openPartition(device, entry)) };
   }
   const partition = openPartition(device, whole);
-  const empty = found !== undefined && partition.fileSystem === undefined && !looksLikeExt(device) &&
-    findSignature(device) === undefined;
+  const empty = found !== undefined && partition.fileSystem === undefined &&
+    !READERS.some((reader) => reader.looksLike(device)) && findSignature(device) === undefined;
   return empty ? { table: found.table, partitions: [] } : { table: "none", partitions: [partition] };
 };
 
-function openPartition(device: BlockDevice, entry: PartitionEntry): GuestPartition {
-  if (entry.offset + entry.length > device.sizeBytes) {
-    return { ...entry, fileSystem: undefined, reason: "the partition reaches beyond the end of the disk" };
+function openPartition(device: BlockDevice, { name, offset, length }: PartitionEntry): GuestPartition {
+  const where = { name, pieces: [{ offset, length }] };
+  if (offset + length > device.sizeBytes) {
+    return { ...where, fileSystem: undefined, reason: "the partition reaches beyond the end of the disk" };
   }
-  const opened = attempt(() => openFileSystem(new SubDevice(device, entry.offset, entry.length)));
+  const opened = attempt(() => openFileSystem(new SubDevice(device, offset, length)));
   return typeof opened === "string"
-    ? { ...entry, fileSystem: undefined, reason: opened }
-    : { ...entry, fileSystem: opened, reason: undefined };
+    ? { ...where, fileSystem: undefined, reason: opened }
+    : { ...where, fileSystem: opened, reason: undefined };
 }
 
 /** The file system on a device, or why there is none. */
 function openFileSystem(device: SubDevice): GuestFileSystem | string {
-  if (!looksLikeExt(device)) return describeContent(device);
-  const opened = attempt(() => openExt(device));
-  return typeof opened === "string" ? `the ext file system cannot be opened: ${opened}` : opened;
+  const reader = READERS.find((each) => each.looksLike(device));
+  if (reader === undefined) return describeContent(device);
+  const opened = attempt(() => reader.open(device));
+  return typeof opened === "string" ? `it holds ${reader.what}, which cannot be opened: ${opened}` : opened;
 }
 
 /** The result, or the message of the damage, the missing feature or the failed read that prevented it. */

@@ -12,6 +12,7 @@
  *
  * @module
  */
+export { readRuns, seekContent } from "./content.ts";
 export * from "./guest.ts";
 export { openGuestDisk } from "./guest_disk.ts";
 export { SubDevice } from "./sub_device.ts";

@@ -27,6 +27,7 @@ function fileSystemOf(tree: Tree): GuestFileSystem {
     kind: "fake",
     label: "",
     root: 0,
+    keepsChangeTimes: true,
     space: { blockBytes: 1, blocks: 0, freeBlocks: 0, inodes: 0, freeInodes: 0 },
     stat: (inode) => ({
       inode,
@@ -59,14 +60,14 @@ function fileSystemOf(tree: Tree): GuestFileSystem {
     },
     readLink: (inode) => bytesOf(inode).slice(3),
     xattrs: () => [],
-    seek: (_inode, offset) => offset,
+    map: () => [],
   };
 }
 
 function partition(name: string, content: Tree | string): GuestPartition {
   return typeof content === "string"
-    ? { name, offset: 0, length: 1, fileSystem: undefined, reason: content }
-    : { name, offset: 0, length: 1, fileSystem: fileSystemOf(content), reason: undefined };
+    ? { name, pieces: [], fileSystem: undefined, reason: content }
+    : { name, pieces: [], fileSystem: fileSystemOf(content), reason: undefined };
 }
 
 const TREE: Tree = {

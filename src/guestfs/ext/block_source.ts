@@ -6,6 +6,7 @@
  */
 import type { BlockDevice } from "../../base/block_device.ts";
 import { damaged } from "../_bytes.ts";
+import type { ContentRun } from "../guest.ts";
 import { ByteLru } from "../_lru.ts";
 
 /** First four bytes of every block that jbd2 itself writes; data that starts with them is stored escaped. */
@@ -13,6 +14,14 @@ export const JOURNAL_MAGIC = 0xc03b3998;
 
 /** From a block to where its newest content lies: twice the journal's block, plus 1 when that is escaped. */
 export type BlockOverlay = ReadonlyMap<number, number>;
+
+interface BlockPart {
+  readonly block: number;
+  readonly within: number;
+  readonly length: number;
+  /** Where the journal has it, as in {@linkcode BlockOverlay}. */
+  readonly moved: number | undefined;
+}
 
 const CACHE_BYTES = 8 * 1024 * 1024;
 
@@ -61,28 +70,51 @@ export class BlockSource {
   /** Fills `target` from `offset` bytes past the start of a block; it may go on through the blocks that follow. */
   read(number: number, offset: number, target: Uint8Array): void {
     const { blockBytes } = this;
-    const last = number + Math.ceil((offset + target.length) / blockBytes);
-    if (!(number >= 0 && last <= this.blockCount)) {
-      throw damaged("following a block number", `${number} of ${this.blockCount} blocks`);
-    }
+    this.#check(number, offset, target.length);
     if (this.#overlay.size === 0) {
       this.#device.read(number * blockBytes + offset, target);
       return;
     }
+    let done = 0;
+    for (const { block, within, length, moved } of this.#parts(number, offset, target.length)) {
+      const part = target.subarray(done, done + length);
+      if (moved === undefined) this.#device.read(block * blockBytes + within, part);
+      else this.#readMoved(moved, within, part);
+      done += length;
+    }
+  }
+
+  /** Where the bytes that {@linkcode read} would give lie on the device. */
+  map(number: number, offset: number, length: number): ContentRun[] {
+    this.#check(number, offset, length);
+    return Array.from(this.#parts(number, offset, length), ({ block, within, length, moved }): ContentRun => {
+      if (moved !== undefined && moved % 2 === 1) return { kind: "made", length };
+      const stored = moved === undefined ? block : moved / 2;
+      return { kind: "stored", length, deviceOffset: stored * this.blockBytes + within };
+    });
+  }
+
+  #check(number: number, offset: number, length: number): void {
+    const last = number + Math.ceil((offset + length) / this.blockBytes);
+    if (number >= 0 && last <= this.blockCount) return;
+    throw damaged("following a block number", `${number} of ${this.blockCount} blocks`);
+  }
+
+  /** Cuts a range at the blocks that the journal moved. */
+  *#parts(number: number, offset: number, length: number): Generator<BlockPart> {
+    const { blockBytes } = this;
     let block = number + Math.floor(offset / blockBytes);
     let within = offset % blockBytes;
-    let done = 0;
-    while (done < target.length) {
+    for (let done = 0; done < length;) {
       const moved = this.#overlay.get(block);
       let end = done + blockBytes - within;
       let next = block + 1;
       if (moved === undefined) {
-        for (; end < target.length && !this.#overlay.has(next); next++) end += blockBytes;
+        for (; end < length && !this.#overlay.has(next); next++) end += blockBytes;
       }
-      const part = target.subarray(done, Math.min(end, target.length));
-      if (moved === undefined) this.#device.read(block * blockBytes + within, part);
-      else this.#readMoved(moved, within, part);
-      done += part.length;
+      const partLength = Math.min(end, length) - done;
+      yield { block, within, length: partLength, moved };
+      done += partLength;
       block = next;
       within = 0;
     }

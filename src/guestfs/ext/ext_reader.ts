@@ -11,10 +11,17 @@
 import type { BlockDevice } from "../../base/block_device.ts";
 import { VarveError } from "../../base/errors.ts";
 import { damaged, isZero, u16, u32 } from "../_bytes.ts";
-import type { GuestEntry, GuestFileSystem, GuestStat, GuestXattr } from "../guest.ts";
+import type {
+  ContentRun,
+  GuestEntry,
+  GuestFileSystem,
+  GuestReader,
+  GuestStat,
+  GuestXattr,
+} from "../guest.ts";
 import { findInDirectory, listDirectory } from "./directory.ts";
 import { applyFastCommits } from "./fast_commit.ts";
-import { isInline, readContent, refuseEncrypted, seekContent } from "./file_content.ts";
+import { isInline, mapContent, readContent, refuseEncrypted } from "./file_content.ts";
 import { COMPAT, EXT_MAGIC, INCOMPAT, INODE_BLOCK_BYTES, ROOT_INODE, SB } from "./format.ts";
 import { SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET } from "./format.ts";
 import type { Inode } from "./inode.ts";
@@ -22,6 +29,9 @@ import { readJournal } from "./journal.ts";
 import { extKind, parseSuperblock } from "./superblock.ts";
 import { ExtVolume } from "./volume.ts";
 import { readXattrs } from "./xattr.ts";
+
+/** The reader of ext2, ext3 and ext4. */
+export const EXT_READER: GuestReader = { what: "an ext file system", looksLike: looksLikeExt, open: openExt };
 
 /** Whether a device starts like an ext file system: its magic number, and a block size that exists. */
 export function looksLikeExt(device: BlockDevice): boolean {
@@ -63,6 +73,7 @@ class ExtReader implements GuestFileSystem {
   readonly kind: string;
   readonly label: string;
   readonly root = ROOT_INODE;
+  readonly keepsChangeTimes = true;
   readonly #volume: ExtVolume;
   #space: GuestFileSystem["space"] | undefined;
 
@@ -94,8 +105,8 @@ class ExtReader implements GuestFileSystem {
     return readContent(this.#volume, this.#file(inode, offset), offset, target);
   }
 
-  seek(inode: number, offset: number, kind: "data" | "hole"): number | undefined {
-    return seekContent(this.#volume, this.#file(inode, offset), offset, kind);
+  map(inode: number, offset: number, length: number): ContentRun[] {
+    return mapContent(this.#volume, this.#file(inode, offset), offset, length);
   }
 
   readLink(number: number): Uint8Array {

@@ -4,7 +4,7 @@ import { VarveError } from "../../base/errors.ts";
 import { latin1 } from "../_bytes.ts";
 import { describeTree, hex, ImageDevice, MemoryDevice, run, TemporaryFolder } from "../_test_support.ts";
 import type { GuestFileSystem } from "../guest.ts";
-import { noise } from "./_busy_tree.ts";
+import { noise } from "../_busy_tree.ts";
 import { openExt } from "./ext_reader.ts";
 
 const encode = (text: string) => new TextEncoder().encode(text);
@@ -141,10 +141,10 @@ Deno.test("ext: what does not exist, is no such thing, or lies outside is refuse
   throws(() => fileSystem.readLink(file), code("invalid"));
   throws(() => fileSystem.read(fileSystem.root, 0, new Uint8Array(1)), code("invalid"));
   throws(() => fileSystem.read(file, -1, new Uint8Array(1)), code("invalid"));
-  throws(() => fileSystem.seek(file, 0.5, "data"), code("invalid"));
+  throws(() => fileSystem.map(file, 0.5, 10), code("invalid"));
   equal(fileSystem.read(file, 5000, new Uint8Array(10)), 0);
   equal(fileSystem.read(file, 4990, new Uint8Array(100)), 10);
-  equal(fileSystem.seek(file, 5000, "hole"), undefined);
+  equal(fileSystem.map(file, 5000, 10).length, 0);
   equal(fileSystem.lookup(fileSystem.root, encode("..")), undefined);
   equal(fileSystem.lookup(fileSystem.root, encode("")), undefined);
   equal(fileSystem.lookup(fileSystem.root, encode("x".repeat(300))), undefined);

@@ -1,9 +1,9 @@
 import { deepEqual, ok } from "node:assert/strict";
 import { openGuestDisk } from "../guest_disk.ts";
 import { describeTree, differences, ImageDevice, run, TemporaryFolder } from "../_test_support.ts";
-import { noise } from "./_busy_tree.ts";
+import { noise } from "../_busy_tree.ts";
 import { readJournal } from "./journal.ts";
-import { Kernel, Mount, mountTest } from "./_kernel_mount.ts";
+import { Kernel, Mount, mountTest } from "../_kernel_mount.ts";
 import { ExtVolume } from "./volume.ts";
 
 const CHANGES: Readonly<Record<string, (root: string) => Promise<unknown>>> = {
@@ -59,7 +59,7 @@ for (const [what, change] of Object.entries(CHANGES)) {
     ok(readJournal(new ExtVolume(device, 4096, new Map())).fastCommits.length > 0, "no fast commit was made");
     const fileSystem = openGuestDisk(device).partitions[0]?.fileSystem;
     ok(fileSystem !== undefined);
-    const different = differences(describeTree(fileSystem), kernel.describeTree(mount.path));
+    const different = differences(describeTree(fileSystem, device), kernel.describeTree(mount.path));
     deepEqual(different.filter((line) => !NOT_RESTORED.test(line)), []);
   });
 }

@@ -5,13 +5,14 @@
  */
 import { VarveError } from "../../base/errors.ts";
 import { equalBytes } from "../_bytes.ts";
+import type { ContentRun } from "../guest.ts";
 import { INODE_FLAG } from "./format.ts";
 import type { Inode } from "./inode.ts";
 import type { ExtVolume } from "./volume.ts";
 import { inodeXattrEntries, XATTR_PREFIX_SYSTEM } from "./xattr_entries.ts";
 
-/** Runs that one `seek` looks at; beyond it, it answers "data", which a caller may always believe. */
-const SEEK_RUNS_MAX = 65536;
+/** Runs that one answer of `map` ends with. */
+const MAPPED_RUNS_MAX = 1024;
 
 const INLINE_NAME = new TextEncoder().encode("data");
 
@@ -70,24 +71,21 @@ function readBlocks(volume: ExtVolume, inode: Inode, offset: number, target: Uin
   }
 }
 
-/** First offset at or after `offset` of that kind, or `undefined`; the end of the file counts as a hole. */
-export function seekContent(
-  volume: ExtVolume,
-  inode: Inode,
-  offset: number,
-  kind: "data" | "hole",
-): number | undefined {
+/** Where the content lies from `offset` on, as `GuestFileSystem.map` tells it. */
+export function mapContent(volume: ExtVolume, inode: Inode, offset: number, length: number): ContentRun[] {
+  const wanted = Math.min(length, inode.sizeBytes - offset);
+  if (wanted <= 0) return [];
+  if (isInline(inode)) return [{ kind: "made", length: wanted }];
   const { blockBytes } = volume.superblock;
-  if (offset >= inode.sizeBytes) return undefined;
-  if (isInline(inode)) return kind === "data" ? offset : inode.sizeBytes;
-  let at = offset;
-  for (let runs = 0; at < inode.sizeBytes; runs++) {
-    const logical = Math.floor(at / blockBytes);
+  const runs: ContentRun[] = [];
+  for (let done = 0; done < wanted && runs.length < MAPPED_RUNS_MAX;) {
+    const logical = Math.floor((offset + done) / blockBytes);
+    const within = (offset + done) % blockBytes;
     const run = volume.findRun(inode, logical);
-    const found = run.physical === undefined ? "hole" : "data";
-    if (found === kind || (kind === "data" && runs >= SEEK_RUNS_MAX)) return at;
-    if (runs >= SEEK_RUNS_MAX) break;
-    at = (logical + run.count) * blockBytes;
+    const part = Math.min(wanted - done, run.count * blockBytes - within);
+    if (run.physical === undefined) runs.push({ kind: "hole", length: part });
+    else runs.push(...volume.blocks.map(run.physical, within, part));
+    done += part;
   }
-  return kind === "data" ? undefined : inode.sizeBytes;
+  return runs;
 }

@@ -1,10 +1,11 @@
+import { seekContent } from "../content.ts";
 import { ok } from "node:assert/strict";
 import { VarveError } from "../../base/errors.ts";
 import { openGuestDisk } from "../guest_disk.ts";
 import type { GuestFileSystem } from "../guest.ts";
 import { MemoryDevice, run, TemporaryFolder } from "../_test_support.ts";
-import { changeTree, fillTree } from "./_busy_tree.ts";
-import { Kernel, Mount, mountTest } from "./_kernel_mount.ts";
+import { changeTree, fillTree } from "../_busy_tree.ts";
+import { Kernel, Mount, mountTest } from "../_kernel_mount.ts";
 
 const IMAGES_PER_KIND = 70;
 const VISITS_MAX = 1500;
@@ -52,8 +53,8 @@ function exercise(fileSystem: GuestFileSystem): number {
     attempt(() => fileSystem.readLink(number));
     attempt(() => fileSystem.read(number, 0, buffer));
     attempt(() => fileSystem.read(number, Math.floor(stat.sizeBytes / 2), buffer));
-    attempt(() => fileSystem.seek(number, 0, "data"));
-    attempt(() => fileSystem.seek(number, 0, "hole"));
+    attempt(() => fileSystem.map(number, 0, 2 ** 50));
+    attempt(() => seekContent(fileSystem, stat, { offset: 0, kind: "hole" }));
     const entries = attempt(() => fileSystem.readDirectory(number)) ?? [];
     for (const [index, entry] of entries.entries()) {
       if (index % 20 === 0) attempt(() => fileSystem.lookup(number, entry.name));

@@ -2,8 +2,8 @@ import { deepEqual } from "node:assert/strict";
 import { setTimeout as delay } from "node:timers/promises";
 import { openGuestDisk } from "../guest_disk.ts";
 import { describeTree, differences, ImageDevice, run, TemporaryFolder } from "../_test_support.ts";
-import { changeTree, fillTree, type TreeOptions } from "./_busy_tree.ts";
-import { Kernel, Mount, mountTest } from "./_kernel_mount.ts";
+import { changeTree, fillTree, type TreeOptions } from "../_busy_tree.ts";
+import { Kernel, Mount, mountTest } from "../_kernel_mount.ts";
 
 interface Case extends TreeOptions {
   readonly name: string;
@@ -63,7 +63,7 @@ async function compare(image: string, kernel: Kernel): Promise<void> {
   const [partition] = openGuestDisk(device).partitions;
   const fileSystem = partition?.fileSystem;
   if (fileSystem === undefined) throw new Error(`${partition?.reason}`);
-  deepEqual(differences(describeTree(fileSystem), kernel.describeTree(mount.path)), []);
+  deepEqual(differences(describeTree(fileSystem, device), kernel.describeTree(mount.path)), []);
   deepEqual(fileSystem.space, kernel.space(mount.path));
 }
 

@@ -1,5 +1,5 @@
 /** Fills a mounted file system with a tree in which everything occurs that ext knows, and keeps changing it. */
-import { run } from "../_test_support.ts";
+import { run } from "./_test_support.ts";
 import type { Kernel } from "./_kernel_mount.ts";
 
 const BLOCKS = [

@@ -1,8 +1,8 @@
 /** The kernel's own view of an image, for comparison: mounts, and a walk over a mount by system calls. */
 import { existsSync } from "node:fs";
-import { type FileFacts, hashOf, hex, run, segmentsOf } from "../_test_support.ts";
-import { latin1 } from "../_bytes.ts";
-import type { GuestFileSystem, GuestFileType } from "../guest.ts";
+import { type FileFacts, hashOf, hex, run, segmentsOf } from "./_test_support.ts";
+import { latin1 } from "./_bytes.ts";
+import type { GuestFileSystem, GuestFileType } from "./guest.ts";
 
 const LIBC = {
   open: { parameters: ["buffer", "i32"], result: "i32" },

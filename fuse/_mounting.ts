@@ -6,7 +6,7 @@
 import { closeDevice, Device, openDevice, wakeDevice } from "./device.ts";
 import { detach, mount, prepareMountPoint, removeMountPoint } from "./mount.ts";
 import { Session } from "./session.ts";
-import { openToyDisk, ToyHistory, type ToyVolumes } from "./_testing.ts";
+import { ToyHistory, type ToyVolumes } from "./_testing.ts";
 import { makeTree, type TreeOptions } from "./tree.ts";
 
 /** A tree mounted for a test. */
@@ -36,7 +36,7 @@ export async function mountToys(
   const history = new ToyHistory(volumes);
   const session = new Session(
     new Device(handles),
-    makeTree(history, { openGuestDisk: openToyDisk, ...options }),
+    makeTree(history, options),
   );
   const ended = session.run();
   return {

@@ -5,6 +5,7 @@
  */
 import { MemoryDevice } from "../src/base/memory_device.ts";
 import { VarveError } from "../src/base/errors.ts";
+import { directDisk } from "../src/browse/direct_disk.ts";
 import type { PointInfo, VolumeInfo } from "../src/engine.ts";
 import type {
   ContentRun,
@@ -153,8 +154,8 @@ export function wholeDisk(inodes: Record<number, ToyInode>): GuestDisk {
 export interface ToyMoment {
   /** RFC 3339 with six digits. */
   time: string;
-  /** What the disk holds. */
-  disk: GuestDisk;
+  /** What the disk holds, or what finding that out throws. */
+  disk: GuestDisk | VarveError;
   /** The raw disk. Default: 1 MiB of zeroes. */
   device?: MemoryDevice;
   /** Makes it a mark. */
@@ -253,21 +254,13 @@ export class ToyHistory implements TreeSource {
     this.openViews++;
     this.opened.push(`${volume}@${seq}`);
     const device = moment.device ?? new MemoryDevice(1024 ** 2, { readOnly: true });
-    rememberDisk(device, moment.disk);
-    return { device, close: () => void this.openViews-- };
+    return {
+      device,
+      disk: () => {
+        if (moment.disk instanceof VarveError) throw moment.disk;
+        return directDisk(moment.disk);
+      },
+      close: () => void this.openViews--,
+    };
   }
-}
-
-const disks = new WeakMap<object, GuestDisk>();
-
-/** Tells {@linkcode openToyDisk} what a device holds. */
-export function rememberDisk(device: object, disk: GuestDisk): void {
-  disks.set(device, disk);
-}
-
-/** Stands in for the reader of guest disks: knows the disks of every {@linkcode ToyHistory} and what it was told. */
-export function openToyDisk(device: object): GuestDisk {
-  const disk = disks.get(device);
-  if (disk === undefined) throw new VarveError("damaged", "Open a disk: nobody knows it");
-  return disk;
 }

@@ -9,15 +9,8 @@
  *
  * @module
  */
+import type { Awaitable } from "../src/base/awaitable.ts";
 import type { GuestFileType } from "../src/guestfs/guest.ts";
-
-/** A value, now or later. */
-export type Awaitable<T> = T | Promise<T>;
-
-/** Goes on with a value, at once when it is there. */
-export function chain<T, U>(value: Awaitable<T>, next: (value: T) => Awaitable<U>): Awaitable<U> {
-  return value instanceof Promise ? value.then(next) : next(value);
-}
 
 /** What `stat` shows of a node. */
 export interface Attributes {

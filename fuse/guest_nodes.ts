@@ -7,23 +7,22 @@
  *
  * @module
  */
+import { type Awaitable, chain } from "../src/base/awaitable.ts";
 import { VarveError } from "../src/base/errors.ts";
-import { seekContent } from "../src/guestfs/mod.ts";
-import type { GuestDisk, GuestFileSystem, GuestStat } from "../src/guestfs/guest.ts";
-import {
-  type Attributes,
-  type Awaitable,
-  chain,
-  type DirectoryNode,
-  type FileNode,
-  type Found,
-  type ListedName,
-  type Node,
-  type OpenFile,
-  type Space,
-  type SpecialNode,
-  type SymlinkNode,
-  type Xattr,
+import type { PastDisk, PastFileSystem, PastPartition } from "../src/browse/past_file_system.ts";
+import type { GuestStat } from "../src/guestfs/guest.ts";
+import type {
+  Attributes,
+  DirectoryNode,
+  FileNode,
+  Found,
+  ListedName,
+  Node,
+  OpenFile,
+  Space,
+  SpecialNode,
+  SymlinkNode,
+  Xattr,
 } from "./filesystem.ts";
 import type { Lru } from "./lru.ts";
 import { momentKey, type MomentStore, type PastMoment } from "./moment_store.ts";
@@ -119,29 +118,35 @@ export class MomentFolder implements DirectoryNode {
   }
 
   #content(): Awaitable<DirectoryNode> {
-    return this.#options.moments.use(this.#options.moment, ({ disk }) => this.#contentOf(disk));
-  }
-
-  #contentOf(disk: GuestDisk): DirectoryNode {
-    const whole = disk.table === "none" ? disk.partitions[0] : undefined;
-    if (whole !== undefined) return this.#partitionNode(whole.name, whole.fileSystem, whole.reason);
-    if (disk.partitions.length === 0) {
-      return this.#partitionNode("", undefined, "its partition table is empty");
-    }
-    const children = disk.partitions.map(({ name, fileSystem, reason }) =>
-      [name, this.#partitionNode(name, fileSystem, reason)] as const
+    return this.#options.moments.use(
+      this.#options.moment,
+      (view) => chain(view.disk(), ({ partitions }) => this.#contentOf(partitions, "")),
     );
-    return this.#fixed(this.key, Object.fromEntries(children));
   }
 
-  #partitionNode(
-    name: string,
-    fileSystem: GuestFileSystem | undefined,
-    reason = "none was found",
-  ): DirectoryNode {
-    if (fileSystem !== undefined) {
-      return new GuestDirectory(new GuestPlace(this.#options, this.key, name), fileSystem.root);
+  /** Of the partitions whose names begin with `prefix`, a file system, a text, or a folder for each next part of a name. */
+  #contentOf(partitions: readonly PastPartition[], prefix: string): DirectoryNode {
+    const itself = partitions.find(({ name }) => name === prefix);
+    if (itself !== undefined) return this.#partitionNode(itself);
+    if (partitions.length === 0) {
+      return this.#textNode("", "its partition table is empty");
     }
+    const below = prefix === "" ? "" : `${prefix}/`;
+    const parts = partitions.filter(({ name }) => name.startsWith(below))
+      .map(({ name }) => name.slice(below.length).split("/")[0] ?? "");
+    const children = [...new Set(parts)].map((part) =>
+      [part, this.#contentOf(partitions, below + part)] as const
+    );
+    return this.#fixed(prefix === "" ? this.key : `${this.key}\0${prefix}`, Object.fromEntries(children));
+  }
+
+  #partitionNode({ name, fileSystem, reason = "none was found" }: PastPartition): DirectoryNode {
+    return fileSystem === undefined
+      ? this.#textNode(name, reason)
+      : new GuestDirectory(new GuestPlace(this.#options, this.key, name), fileSystem.root);
+  }
+
+  #textNode(name: string, reason: string): DirectoryNode {
     const { volume, seq, timeNs } = this.#options.moment;
     const key = `${this.key}\0${name}`;
     const what = name === "" ? "The disk" : `Partition ${name}`;
@@ -183,19 +188,13 @@ class GuestPlace {
     this.#inodeBase = inodeOf(this.#fileKey);
   }
 
-  /** Uses the file system synchronously. */
-  use<T>(use: (fileSystem: GuestFileSystem) => T): Awaitable<T> {
+  /** Uses the file system, which stays open until what `use` answers is there. */
+  use<T>(use: (fileSystem: PastFileSystem) => Awaitable<T>): Awaitable<T> {
     const { moments, moment } = this.#options;
-    return moments.use(moment, ({ disk }) => use(this.#find(disk)));
+    return moments.use(moment, (view) => chain(view.disk(), (disk) => use(this.#find(disk))));
   }
 
-  /** As `use`, if the file system is open. */
-  useNow<T>(use: (fileSystem: GuestFileSystem) => T): T | undefined {
-    const open = this.#options.moments.peek(this.#options.moment);
-    return open === undefined ? undefined : use(this.#find(open.disk));
-  }
-
-  #find(disk: GuestDisk): GuestFileSystem {
+  #find(disk: PastDisk): PastFileSystem {
     const partition = disk.partitions.find(({ name }) => name === this.#partition);
     if (partition?.fileSystem !== undefined) return partition.fileSystem;
     throw new VarveError("io", `Open a file system again: ${partition?.reason ?? "its partition is gone"}`);
@@ -218,8 +217,7 @@ class GuestPlace {
     return { ...stat, inode: this.inode(stat.inode) };
   }
 
-  found(fileSystem: GuestFileSystem, inode: number): Found {
-    const stat = fileSystem.stat(inode);
+  found(stat: GuestStat): Found {
     return { node: this.#node(stat), attributes: this.attributes(stat), nameSeconds: FOREVER_SECONDS };
   }
 
@@ -252,7 +250,10 @@ abstract class GuestNode {
   }
 
   attributes(): Awaitable<Attributes> {
-    return this.place.use((fileSystem) => this.place.attributes(fileSystem.stat(this.inode)));
+    return chain(
+      this.place.use((fileSystem) => fileSystem.stat(this.inode)),
+      (stat) => this.place.attributes(stat),
+    );
   }
 
   xattrs(): Awaitable<readonly Xattr[]> {
@@ -260,7 +261,7 @@ abstract class GuestNode {
   }
 
   space(): Awaitable<Space> {
-    return this.place.use((fileSystem) => fileSystem.space);
+    return this.place.use((fileSystem) => fileSystem.space());
   }
 }
 
@@ -273,23 +274,30 @@ class GuestDirectory extends GuestNode implements DirectoryNode {
   }
 
   lookup(name: Uint8Array): Awaitable<Found | undefined> {
-    return this.place.use((fileSystem) => {
-      const inode = fileSystem.lookup(this.inode, name);
-      return inode === undefined ? undefined : this.place.found(fileSystem, inode);
-    });
+    return chain(
+      this.place.use((fileSystem) => fileSystem.lookup(this.inode, name)),
+      (stat) => stat === undefined ? undefined : this.place.found(stat),
+    );
   }
 
   list(): Awaitable<ListedName[]> {
-    return this.place.use((fileSystem) =>
-      fileSystem.readDirectory(this.inode).filter(({ name }) => isListable(name)).map((
-        { name, inode, type },
-      ) => ({
-        name,
-        inode: this.place.inode(inode),
-        type,
-        found: () => this.place.useNow((open) => this.place.found(open, inode)),
-      }))
-    );
+    return chain(this.place.use((fileSystem) => fileSystem.list(this.inode)), (listing) => {
+      const names: ListedName[] = [];
+      for (let index = 0; index < listing.length; index++) {
+        const { name, inode, type } = listing.at(index);
+        if (!isListable(name)) continue;
+        names.push({
+          name,
+          inode: this.place.inode(inode),
+          type,
+          found: () => {
+            const { stat } = listing.at(index);
+            return stat === undefined ? undefined : this.place.found(stat);
+          },
+        });
+      }
+      return names;
+    });
   }
 }
 
@@ -300,11 +308,7 @@ class GuestFile extends GuestNode implements FileNode {
     return {
       caching: "keep",
       read: (offset, target) => this.place.use((fileSystem) => fileSystem.read(this.inode, offset, target)),
-      seek: (offset, kind) =>
-        this.place.use((fileSystem) => {
-          const { sizeBytes } = fileSystem.stat(this.inode);
-          return seekContent(fileSystem, { inode: this.inode, sizeBytes }, { offset, kind });
-        }),
+      seek: (offset, kind) => this.place.use((fileSystem) => fileSystem.seek(this.inode, offset, kind)),
     };
   }
 }

@@ -3,8 +3,9 @@
  *
  * @module
  */
+import { type Awaitable, chain } from "../src/base/awaitable.ts";
 import type { BlockDevice } from "../src/base/block_device.ts";
-import { type Attributes, type Awaitable, chain, type FileNode, type OpenFile } from "./filesystem.ts";
+import type { Attributes, FileNode, OpenFile } from "./filesystem.ts";
 import type { Lru } from "./lru.ts";
 import { momentKey, type MomentStore, type PastMoment } from "./moment_store.ts";
 import { FOREVER_SECONDS, rootAttributes } from "./virtual.ts";

@@ -1,15 +1,13 @@
 /**
- * Moments that are open: a view of the past and, when files were asked for, what its disk holds.
+ * Moments that are open: views of the past.
  *
  * Opening costs (a look-up, a replay of the guest's journal), so what was used last stays open. Nodes of the
  * tree hold keys alone: whatever was closed meanwhile is opened again when it is needed.
  *
  * @module
  */
-import type { BlockDevice } from "../src/base/block_device.ts";
+import type { Awaitable } from "../src/base/awaitable.ts";
 import { VarveError } from "../src/base/errors.ts";
-import type { GuestDisk, OpenGuestDisk } from "../src/guestfs/guest.ts";
-import type { Awaitable } from "./filesystem.ts";
 import { Lru } from "./lru.ts";
 import type { OpenView, TreeSource } from "./tree_source.ts";
 
@@ -30,42 +28,24 @@ export function momentKey(moment: PastMoment): string {
   return `${moment.volume}\0${moment.createdAt}\0${moment.seq}`;
 }
 
-/** An open moment. */
-export class OpenMoment {
+/** A view with the number of those who use it; it is closed when it has left the store and nobody does. */
+class HeldView {
   readonly #view: OpenView;
-  readonly #openGuestDisk: OpenGuestDisk;
-  #disk: GuestDisk | undefined;
+  #users = 1;
 
-  constructor(view: OpenView, openGuestDisk: OpenGuestDisk) {
+  constructor(view: OpenView) {
     this.#view = view;
-    this.#openGuestDisk = openGuestDisk;
   }
 
-  /** The raw volume. */
-  get device(): BlockDevice {
-    return this.#view.device;
+  use<T>(use: (view: OpenView) => Awaitable<T>): Awaitable<T> {
+    const result = use(this.#view);
+    if (!(result instanceof Promise)) return result;
+    this.#users++;
+    return result.finally(() => this.release());
   }
 
-  /** What the volume holds. A disk that can't be understood is one partition with the reason. */
-  get disk(): GuestDisk {
-    return this.#disk ??= this.#findDisk();
-  }
-
-  #findDisk(): GuestDisk {
-    try {
-      return this.#openGuestDisk(this.device);
-    } catch (thrown) {
-      const error = VarveError.from(thrown, "Find out what the disk holds");
-      // The disk's own fault is a fact about this moment; a fault of our storage may pass.
-      if (error.code !== "damaged" && error.code !== "unsupported" && error.code !== "invalid") throw error;
-      const whole = { name: "", pieces: [{ offset: 0, length: this.device.sizeBytes }] };
-      return { table: "none", partitions: [{ ...whole, fileSystem: undefined, reason: error.message }] };
-    }
-  }
-
-  /** Gives the view back. */
-  close(): void {
-    this.#view.close();
+  release(): void {
+    if (--this.#users === 0) this.#view.close();
   }
 }
 
@@ -73,8 +53,6 @@ export class OpenMoment {
 export interface MomentStoreOptions {
   /** Where views come from. */
   source: Pick<TreeSource, "open" | "listVolumes">;
-  /** Reads guest disks. */
-  openGuestDisk: OpenGuestDisk;
   /** How many moments stay open. Default 64. */
   limit?: number;
 }
@@ -82,30 +60,28 @@ export interface MomentStoreOptions {
 /** Opens moments and keeps those used last. */
 export class MomentStore {
   readonly #options: MomentStoreOptions;
-  readonly #open: Lru<OpenMoment>;
+  readonly #open: Lru<HeldView>;
   readonly #opening = new Map<string, Promise<void>>();
   #closed = false;
 
   constructor(options: MomentStoreOptions) {
     this.#options = options;
-    this.#open = new Lru(options.limit ?? 64, (moment) => moment.close());
+    this.#open = new Lru(options.limit ?? 64, (moment) => moment.release());
   }
 
-  /** The moment if it is open. */
-  peek(moment: PastMoment): OpenMoment | undefined {
-    return this.#open.get(momentKey(moment));
+  /**
+   * Uses a moment, at once when it is open. It stays open until what `use` answers is there; what `use` is given must not be
+   * kept beyond that.
+   */
+  use<T>(moment: PastMoment, use: (view: OpenView) => Awaitable<T>): Awaitable<T> {
+    const open = this.#open.get(momentKey(moment));
+    return open === undefined ? this.#useLater(moment, use) : open.use(use);
   }
 
-  /** Uses a moment synchronously, at once when it is open; what `use` is given must not be kept. */
-  use<T>(moment: PastMoment, use: (open: OpenMoment) => T): Awaitable<T> {
-    const open = this.peek(moment);
-    return open === undefined ? this.#useLater(moment, use) : use(open);
-  }
-
-  async #useLater<T>(moment: PastMoment, use: (open: OpenMoment) => T): Promise<T> {
+  async #useLater<T>(moment: PastMoment, use: (view: OpenView) => Awaitable<T>): Promise<T> {
     for (;;) {
-      const open = this.peek(moment);
-      if (open !== undefined) return use(open);
+      const open = this.#open.get(momentKey(moment));
+      if (open !== undefined) return await open.use(use);
       await this.#ensureOpen(moment);
     }
   }
@@ -121,7 +97,7 @@ export class MomentStore {
   }
 
   async #openNow(moment: PastMoment, key: string): Promise<void> {
-    const { source, openGuestDisk } = this.#options;
+    const { source } = this.#options;
     const volumes = await source.listVolumes();
     if (!volumes.some(({ name, createdAt }) => name === moment.volume && createdAt === moment.createdAt)) {
       throw new VarveError(
@@ -137,7 +113,7 @@ export class MomentStore {
         `Open sequence ${moment.seq} of "${moment.volume}": the tree was closed`,
       );
     }
-    this.#open.set(key, new OpenMoment(view, openGuestDisk));
+    this.#open.set(key, new HeldView(view));
   }
 
   /** Closes every moment. */

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { openToyDisk, ToyHistory, wholeDisk } from "./_testing.ts";
+import { ToyHistory, wholeDisk } from "./_testing.ts";
 import { MomentStore, type PastMoment } from "./moment_store.ts";
 
 const createdAt = "2026-01-01T00:00:00Z";
@@ -12,7 +12,7 @@ function makeStore(count: number, limit: number) {
     ),
   );
   const history = new ToyHistory({ v: { createdAt, moments } });
-  return { history, store: new MomentStore({ source: history, openGuestDisk: openToyDisk, limit }) };
+  return { history, store: new MomentStore({ source: history, limit }) };
 }
 
 function past(seq: number): PastMoment {
@@ -21,7 +21,7 @@ function past(seq: number): PastMoment {
 
 Deno.test("MomentStore opens a moment once for all who ask at the same time", async () => {
   const { history, store } = makeStore(1, 4);
-  await Promise.all([1, 2, 3].map(() => store.use(past(0), ({ disk }) => disk)));
+  await Promise.all([1, 2, 3].map(() => store.use(past(0), (view) => view.disk())));
   assert.deepEqual(history.opened, ["v@0"]);
   assert.ok(!(store.use(past(0), () => 1) instanceof Promise));
   store.close();
@@ -35,7 +35,7 @@ Deno.test("MomentStore lets nobody use a closed moment, however many are opened 
   history.open = async (volume, seq) => {
     const view = await source(volume, seq);
     open.add(seq);
-    return { device: view.device, close: () => (open.delete(seq), view.close()) };
+    return { ...view, close: () => (open.delete(seq), view.close()) };
   };
   await Promise.all(
     Array.from(

@@ -6,10 +6,10 @@
  *
  * @module
  */
+import type { Awaitable } from "../src/base/awaitable.ts";
 import { ReplyBuffer } from "./codec.ts";
 import type { Device } from "./device.ts";
 import { ERRNO, errnoOfThrown } from "./errno.ts";
-import type { Awaitable } from "./filesystem.ts";
 
 /**
  * How long a client that was interrupted still waits for the real answer, in milliseconds. Programs do not

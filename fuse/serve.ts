@@ -4,7 +4,6 @@
  * @module
  */
 import { VarveError } from "../src/base/errors.ts";
-import type { OpenGuestDisk } from "../src/guestfs/guest.ts";
 import { Device, type DeviceHandles } from "./device.ts";
 import type { FromWorker, PastPlace, Questions, ToWorker } from "./messages.ts";
 import { Session } from "./session.ts";
@@ -13,10 +12,10 @@ import type { OpenView } from "./tree_source.ts";
 
 /** The parts of the engine that the serving thread runs by itself. */
 export interface ServeOptions {
-  /** Reads guest disks. */
-  openGuestDisk: OpenGuestDisk;
   /** Opens the past of a volume from its folder. */
-  openPastView(place: PastPlace, seq: number): OpenView;
+  open(place: PastPlace, seq: number): OpenView;
+  /** Called when the end has come. */
+  close(): void;
 }
 
 /** The global scope of a Worker, as far as it is used. */
@@ -52,8 +51,8 @@ export function serveInWorker(scope: WorkerScope, options: ServeOptions): void {
       listPoints: (volume) => ask("listPoints", volume),
       resolve: (volume, expression) => ask("resolve", volume, expression),
       describe: (volume) => ask("describe", volume),
-      open: async (volume, seq) => options.openPastView(await ask("locate", volume, seq), seq),
-    }, options);
+      open: async (volume, seq) => options.open(await ask("locate", volume, seq), seq),
+    });
     session = new Session(new Device(handles), tree, { onReady: () => scope.postMessage({ kind: "ready" }) });
     let error: VarveError | undefined;
     try {
@@ -61,6 +60,7 @@ export function serveInWorker(scope: WorkerScope, options: ServeOptions): void {
     } catch (thrown) {
       error = VarveError.from(thrown, "Serve the mounted tree");
     }
+    options.close();
     scope.postMessage({ kind: "ended", error: error?.toMessage() });
     scope.close();
   }

@@ -17,6 +17,7 @@
  *
  * @module
  */
+import { type Awaitable, chain } from "../src/base/awaitable.ts";
 import { VarveError } from "../src/base/errors.ts";
 import {
   FUSE_MAJOR,
@@ -34,16 +35,7 @@ import {
 import { decodeRequest, type InitParameters, listedBytes, ReplyBuffer, type Request } from "./codec.ts";
 import type { Device } from "./device.ts";
 import { ERRNO, errnoOfThrown } from "./errno.ts";
-import {
-  type Awaitable,
-  chain,
-  type DirectoryNode,
-  type FileSystem,
-  type Found,
-  type ListedName,
-  type Node,
-  type OpenFile,
-} from "./filesystem.ts";
+import type { DirectoryNode, FileSystem, Found, ListedName, Node, OpenFile } from "./filesystem.ts";
 import { NodeTable } from "./node_table.ts";
 import { Replies } from "./replies.ts";
 

@@ -16,7 +16,6 @@
  */
 import { VarveError } from "../src/base/errors.ts";
 import type { Moment } from "../src/engine.ts";
-import type { OpenGuestDisk } from "../src/guestfs/guest.ts";
 import type { Attributes, DirectoryNode, FileSystem, Found, ListedName, SymlinkNode } from "./filesystem.ts";
 import { type FolderLook, MomentFolder } from "./guest_nodes.ts";
 import { ImageFile } from "./image_node.ts";
@@ -45,8 +44,6 @@ const IMAGE_SUFFIX = ".img";
 
 /** What {@linkcode makeTree} takes besides the source of history. */
 export interface TreeOptions {
-  /** Reads guest disks. */
-  openGuestDisk: OpenGuestDisk;
   /** How many moments stay open. Default 64. */
   openMoments?: number;
   /** A monotonic clock in milliseconds. Default `performance.now`. */
@@ -54,11 +51,10 @@ export interface TreeOptions {
 }
 
 /** Makes the tree over a source of history. */
-export function makeTree(source: TreeSource, options: TreeOptions): FileSystem {
-  const { openGuestDisk, openMoments, nowMs = () => performance.now() } = options;
+export function makeTree(source: TreeSource, options: TreeOptions = {}): FileSystem {
+  const { openMoments, nowMs = () => performance.now() } = options;
   const moments = new MomentStore({
     source,
-    openGuestDisk,
     ...(openMoments === undefined ? {} : { limit: openMoments }),
   });
   const shared: Shared = {

@@ -4,7 +4,9 @@
  *
  * @module
  */
+import type { Awaitable } from "../src/base/awaitable.ts";
 import type { BlockDevice } from "../src/base/block_device.ts";
+import type { PastDisk } from "../src/browse/past_file_system.ts";
 import type { Moment, PointInfo, VolumeInfo } from "../src/engine.ts";
 
 /** What is listed at the top of the tree. */
@@ -21,6 +23,11 @@ export interface TreeVolume {
 export interface OpenView {
   /** The disk as it was. */
   readonly device: BlockDevice;
+  /**
+   * What the disk holds. One that can't be understood is one partition with the reason; rejects when storage fails, or when the
+   * disk keeps its reader busy for too long.
+   */
+  disk(): Awaitable<PastDisk>;
   /** Gives back what the view holds; the device is not used afterwards. */
   close(): void;
 }
@@ -35,6 +42,6 @@ export interface TreeSource {
   resolve(volume: string, expression: string): Promise<Moment>;
   /** What is known of a volume, for its `README`. */
   describe(volume: string): Promise<VolumeInfo>;
-  /** Opens the past at a sequence, in this thread. */
+  /** Opens the past at a sequence. */
   open(volume: string, seq: number): Promise<OpenView>;
 }

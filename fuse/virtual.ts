@@ -3,19 +3,10 @@
  *
  * @module
  */
+import { type Awaitable, chain } from "../src/base/awaitable.ts";
 import { createHash } from "node:crypto";
 import type { GuestFileType } from "../src/guestfs/guest.ts";
-import {
-  type Attributes,
-  type Awaitable,
-  chain,
-  type DirectoryNode,
-  type FileNode,
-  type Found,
-  type ListedName,
-  type Node,
-  type OpenFile,
-} from "./filesystem.ts";
+import type { Attributes, DirectoryNode, FileNode, Found, ListedName, Node, OpenFile } from "./filesystem.ts";
 
 /** How long the kernel may keep what can never change, in seconds. */
 export const FOREVER_SECONDS = 86_400;

@@ -3,8 +3,9 @@
  *
  * @module
  */
-import { openGuestDisk } from "../src/guestfs/mod.ts";
-import { openPastView } from "../src/timeline/past.ts";
+import { PastBrowser } from "../src/browse/past_browser.ts";
 import { serveInWorker, type WorkerScope } from "./serve.ts";
 
-serveInWorker(self as unknown as WorkerScope, { openGuestDisk, openPastView });
+const browser = new PastBrowser();
+browser.warm();
+serveInWorker(self as unknown as WorkerScope, browser);

@@ -6,9 +6,9 @@
 import type { WorkerAnswer } from "./asked_worker.ts";
 import { VarveError } from "./base/errors.ts";
 import type { FileInfo } from "./engine.ts";
-import { type FoundFile, PastFiles } from "./timeline/past_files.ts";
-import { openPastView, type PastPlace } from "./timeline/past.ts";
-import { openGuestDisk } from "./guestfs/mod.ts";
+import { type OpenedMoment, PastBrowser } from "./browse/past_browser.ts";
+import { type FoundFile, PastFiles } from "./browse/past_files.ts";
+import type { PastPlace } from "./timeline/past.ts";
 
 /** What the Worker is asked. */
 export interface BrowseRequest {
@@ -39,58 +39,66 @@ export interface BrowseResult {
 /** Moments kept open at most. */
 const OPEN_MAX = 8;
 
-interface OpenMoment {
-  readonly files: PastFiles;
-  close(): void;
-}
-
 const scope = self as unknown as {
   onmessage: (event: MessageEvent<BrowseRequest>) => void;
   postMessage(message: WorkerAnswer<BrowseResult>, transfer: Transferable[]): void;
 };
-const open = new Map<string, OpenMoment>();
+const browser = new PastBrowser({ sandboxes: 1 });
+const open = new Map<string, OpenedMoment>();
 
-function openMoment(place: PastPlace, seq: number): PastFiles {
+/** Moments under way are not closed, so there may be more than {@linkcode OPEN_MAX} for a while. */
+const busy = new Map<OpenedMoment, number>();
+
+function momentOf(place: PastPlace, seq: number): OpenedMoment {
   const key = `${place.directory}@${seq}`;
-  let moment = open.get(key);
-  if (moment === undefined) {
-    const view = openPastView(place, seq);
-    try {
-      moment = { files: new PastFiles(openGuestDisk(view.device)), close: view.close };
-    } catch (thrown) {
-      view.close();
-      throw thrown;
-    }
-  } else open.delete(key);
+  const moment = open.get(key) ?? browser.open(place, seq);
+  open.delete(key);
   open.set(key, moment);
-  for (const [oldest, idle] of open) {
+  return moment;
+}
+
+function closeIdle(): void {
+  for (const [oldest, moment] of open) {
     if (open.size <= OPEN_MAX) break;
+    if (busy.has(moment)) continue;
     open.delete(oldest);
-    idle.close();
+    moment.close();
   }
-  return moment.files;
 }
 
-function answer(request: BrowseRequest): BrowseResult {
-  const files = openMoment(request.place, request.seq);
-  const { operation } = request;
-  if (operation.kind === "list") {
-    const found: FoundFile = files.find(request.path, { follow: request.path.endsWith("/") });
-    const { file } = found;
-    return {
-      path: file.path,
-      file,
-      ...(file.type === "directory" ? { entries: files.entries(found) } : {}),
-    };
-  }
-  const found = files.find(request.path, { follow: true });
-  const bytes = files.read(found, operation.offset, operation.length);
-  return { path: found.file.path, file: found.file, bytes };
-}
-
-scope.onmessage = ({ data: request }) => {
+async function use<T>(moment: OpenedMoment, work: (files: PastFiles) => Promise<T>): Promise<T> {
+  busy.set(moment, (busy.get(moment) ?? 0) + 1);
   try {
-    const done = answer(request);
+    return await work(new PastFiles(await moment.disk()));
+  } finally {
+    const users = (busy.get(moment) ?? 1) - 1;
+    if (users > 0) busy.set(moment, users);
+    else busy.delete(moment);
+    closeIdle();
+  }
+}
+
+function answer(request: BrowseRequest): Promise<BrowseResult> {
+  return use(momentOf(request.place, request.seq), async (files) => {
+    const { operation } = request;
+    if (operation.kind === "list") {
+      const found: FoundFile = await files.find(request.path, { follow: request.path.endsWith("/") });
+      const { file } = found;
+      return {
+        path: file.path,
+        file,
+        ...(file.type === "directory" ? { entries: await files.entries(found) } : {}),
+      };
+    }
+    const found = await files.find(request.path, { follow: true });
+    const bytes = await files.read(found, operation.offset, operation.length);
+    return { path: found.file.path, file: found.file, bytes };
+  });
+}
+
+scope.onmessage = async ({ data: request }) => {
+  try {
+    const done = await answer(request);
     scope.postMessage(
       { id: request.id, done },
       done.bytes === undefined ? [] : [done.bytes.buffer as ArrayBuffer],

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { VarveError } from "../base/errors.ts";
-import type { GuestDisk, GuestFileSystem, GuestFileType, GuestPartition } from "../guestfs/guest.ts";
+import { directDisk } from "./direct_disk.ts";
+import type { GuestFileSystem, GuestFileType, GuestPartition } from "../guestfs/guest.ts";
 import { PastFiles } from "./past_files.ts";
 
 /** A directory as an object, a file as its content, a symbolic link as `-> target`. */
@@ -84,14 +85,14 @@ const TREE: Tree = {
 };
 
 function filesOf(tree: Tree = TREE): PastFiles {
-  return new PastFiles({ table: "none", partitions: [partition("", tree)] } satisfies GuestDisk);
+  return new PastFiles(directDisk({ table: "none", partitions: [partition("", tree)] }));
 }
 
-function pathOf(path: string, follow = true): string {
-  return filesOf().find(path, { follow }).file.path;
+async function pathOf(path: string, follow = true): Promise<string> {
+  return (await filesOf().find(path, { follow })).file.path;
 }
 
-Deno.test("PastFiles finds files by path, with dots and doubled slashes", () => {
+Deno.test("PastFiles finds files by path, with dots and doubled slashes", async () => {
   const cases: [string, string][] = [
     ["", "/"],
     ["/", "/"],
@@ -102,11 +103,11 @@ Deno.test("PastFiles finds files by path, with dots and doubled slashes", () => 
     ["/etc/..", "/"],
     ["/ü", "/ü"],
   ];
-  for (const [path, found] of cases) assert.equal(pathOf(path), found, path);
-  assert.equal(filesOf().find("/etc/hosts", { follow: true }).file.name, "hosts");
+  for (const [path, found] of cases) assert.equal(await pathOf(path), found, path);
+  assert.equal((await filesOf().find("/etc/hosts", { follow: true })).file.name, "hosts");
 });
 
-Deno.test("PastFiles follows symbolic links, never out of the partition, the last one only when asked", () => {
+Deno.test("PastFiles follows symbolic links, never out of the partition, the last one only when asked", async () => {
   const cases: [string, boolean, string][] = [
     ["/toFile", true, "/file"],
     ["/toFile", false, "/toFile"],
@@ -117,21 +118,23 @@ Deno.test("PastFiles follows symbolic links, never out of the partition, the las
     ["/dangling", false, "/dangling"],
     ["/loop", false, "/loop"],
   ];
-  for (const [path, follow, found] of cases) assert.equal(pathOf(path, follow), found, `${path} ${follow}`);
-  assert.equal(filesOf().find("/toFile", { follow: false }).file.target, "file");
-  assert.throws(() => pathOf("/loop"), { name: "VarveError", code: "invalid" });
-  assert.throws(() => pathOf("/dangling"), { name: "VarveError", code: "not-found" });
+  for (const [path, follow, found] of cases) {
+    assert.equal(await pathOf(path, follow), found, `${path} ${follow}`);
+  }
+  assert.equal((await filesOf().find("/toFile", { follow: false })).file.target, "file");
+  await assert.rejects(() => pathOf("/loop"), { name: "VarveError", code: "invalid" });
+  await assert.rejects(() => pathOf("/dangling"), { name: "VarveError", code: "not-found" });
 });
 
-Deno.test("PastFiles says what is not there", () => {
+Deno.test("PastFiles says what is not there", async () => {
   for (const path of ["/none", "/etc/none/x", "/file/x", "/file/..", "/file/../file", "/toFile/x"]) {
-    assert.throws(() => pathOf(path), { name: "VarveError", code: "not-found", field: "path" }, path);
+    await assert.rejects(() => pathOf(path), { name: "VarveError", code: "not-found", field: "path" }, path);
   }
 });
 
-Deno.test("PastFiles describes files and lists directories by name", () => {
+Deno.test("PastFiles describes files and lists directories by name", async () => {
   const files = filesOf();
-  const { file } = files.find("/file", { follow: true });
+  const { file } = await files.find("/file", { follow: true });
   assert.deepEqual(file, {
     name: "file",
     path: "/file",
@@ -144,21 +147,30 @@ Deno.test("PastFiles describes files and lists directories by name", () => {
     inode: file.inode,
     modifiedAt: "1970-01-01T00:00:01.500000001Z",
   });
-  const root = files.find("/", { follow: true });
+  const root = await files.find("/", { follow: true });
   assert.equal(root.file.modifiedAt, "1969-12-31T23:59:59.999999999Z");
-  const names = files.entries(root).map(({ name }) => name);
+  const names = (await files.entries(root)).map(({ name }) => name);
   assert.deepEqual(names, Object.keys(TREE).sort());
-  assert.deepEqual(files.entries(files.find("/toDeep", { follow: true })).map(({ path }) => path), [
-    "/etc/deep/a",
-  ]);
+  assert.deepEqual(
+    (await files.entries(await files.find("/toDeep", { follow: true }))).map(({ path }) => path),
+    [
+      "/etc/deep/a",
+    ],
+  );
 });
 
-Deno.test("PastFiles reads parts of a file, short only at its end, and refuses directories", () => {
+Deno.test("PastFiles reads parts of a file, short only at its end, and refuses directories", async () => {
   const files = filesOf();
-  const found = files.find("/file", { follow: true });
-  const read = (offset: number, length: number) =>
-    new TextDecoder().decode(files.read(found, offset, length));
-  assert.deepEqual([read(0, 5), read(1, 3), read(3, 99), read(5, 1), read(99, 1)], [
+  const found = await files.find("/file", { follow: true });
+  const read = async (offset: number, length: number) =>
+    new TextDecoder().decode(await files.read(found, offset, length));
+  assert.deepEqual([
+    await read(0, 5),
+    await read(1, 3),
+    await read(3, 99),
+    await read(5, 1),
+    await read(99, 1),
+  ], [
     "hello",
     "ell",
     "lo",
@@ -166,35 +178,44 @@ Deno.test("PastFiles reads parts of a file, short only at its end, and refuses d
     "",
   ]);
   for (const path of ["/", "/etc"]) {
-    assert.throws(() => files.read(files.find(path, { follow: true }), 0, 1), {
+    await assert.rejects(async () => files.read(await files.find(path, { follow: true }), 0, 1), {
       name: "VarveError",
       code: "invalid",
     });
   }
 });
 
-Deno.test("PastFiles shows a folder for each partition, and why one cannot be read", () => {
-  const files = new PastFiles({
+Deno.test("PastFiles shows a folder for each partition, and why one cannot be read", async () => {
+  const files = new PastFiles(directDisk({
     table: "gpt",
-    partitions: [partition("p1", { a: "-> /b", b: "B" }), partition("p2", "it holds swap")],
-  });
-  const root = files.find("/", { follow: true });
-  assert.deepEqual(files.entries(root).map(({ name, path, type }) => [name, path, type]), [
+    partitions: [
+      partition("p1", { a: "-> /b", b: "B" }),
+      partition("p2", "it holds swap"),
+      partition("p3/root", { c: "C" }),
+      partition("p3/home", { d: "D" }),
+    ],
+  }));
+  const root = await files.find("/", { follow: true });
+  assert.deepEqual((await files.entries(root)).map(({ name, path, type }) => [name, path, type]), [
     ["p1", "/p1", "directory"],
     ["p2", "/p2", "directory"],
+    ["p3", "/p3", "directory"],
   ]);
-  assert.equal(files.find("/p1/a", { follow: true }).file.path, "/p1/b");
-  assert.equal(files.find("/p1/../../b", { follow: true }).file.path, "/p1/b");
-  assert.deepEqual(files.entries(files.find("/p1", { follow: true })).map(({ path }) => path), [
+  const third = await files.find("/p3", { follow: true });
+  assert.deepEqual((await files.entries(third)).map(({ path }) => path), ["/p3/root", "/p3/home"]);
+  assert.equal((await files.find("/p3/home/d", { follow: true })).file.path, "/p3/home/d");
+  assert.equal((await files.find("/p1/a", { follow: true })).file.path, "/p1/b");
+  assert.equal((await files.find("/p1/../../b", { follow: true })).file.path, "/p1/b");
+  assert.deepEqual((await files.entries(await files.find("/p1", { follow: true }))).map(({ path }) => path), [
     "/p1/a",
     "/p1/b",
   ]);
-  assert.throws(() => files.find("/p3", { follow: true }), { name: "VarveError", code: "not-found" });
-  assert.throws(
+  await assert.rejects(() => files.find("/p4", { follow: true }), { name: "VarveError", code: "not-found" });
+  await assert.rejects(
     () => files.find("/p2/x", { follow: true }),
     (thrown) =>
       thrown instanceof VarveError && thrown.code === "unsupported" &&
       thrown.message.includes("it holds swap"),
   );
-  assert.throws(() => files.read(root, 0, 1), { name: "VarveError", code: "invalid" });
+  await assert.rejects(() => files.read(root, 0, 1), { name: "VarveError", code: "invalid" });
 });

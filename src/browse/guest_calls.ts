@@ -1,0 +1,76 @@
+/**
+ * What may be asked of the guest readers in their sandbox, and what they answer.
+ *
+ * @module
+ */
+import type { VarveErrorMessage } from "../base/errors.ts";
+import type { ContentRun, DiskPiece, GuestFileSystem, GuestStat, GuestXattr } from "../guestfs/guest.ts";
+import type { PackedEntries } from "./packed_listing.ts";
+
+/** A file system, as far as it is told at once. */
+export type FileSystemSummary = Pick<GuestFileSystem, "kind" | "label" | "root" | "keepsChangeTimes">;
+
+/** What a disk holds. */
+export interface DiskSummary {
+  /** How it is divided. */
+  readonly table: "none" | "mbr" | "gpt";
+  /** Its partitions. */
+  readonly partitions: readonly {
+    readonly name: string;
+    readonly pieces: readonly DiskPiece[];
+    readonly fileSystem: FileSystemSummary | undefined;
+    readonly reason: string | undefined;
+  }[];
+}
+
+/** Every question, by name: what it takes besides the moment, and its answer. `partition` is an index. */
+export interface GuestCalls {
+  describe: { takes: Record<never, never>; answer: DiskSummary };
+  space: { takes: { partition: number }; answer: GuestFileSystem["space"] };
+  stat: { takes: { partition: number; inode: number }; answer: GuestStat };
+  lookup: {
+    takes: { partition: number; inode: number; name: Uint8Array };
+    answer: GuestStat | undefined;
+  };
+  list: { takes: { partition: number; inode: number }; answer: PackedEntries };
+  readLink: { takes: { partition: number; inode: number }; answer: Uint8Array };
+  xattrs: { takes: { partition: number; inode: number }; answer: GuestXattr[] };
+  map: {
+    takes: { partition: number; inode: number; offset: number; length: number };
+    answer: ContentRun[];
+  };
+  read: {
+    takes: { partition: number; inode: number; offset: number; length: number };
+    answer: Uint8Array;
+  };
+}
+
+/** Name of a question. */
+export type GuestCallName = keyof GuestCalls;
+
+/** A moment as the sandbox knows it. */
+export interface MomentNumber {
+  /** Number under which its blocks are read. */
+  readonly moment: number;
+  /** Size of its disk. */
+  readonly sizeBytes: number;
+}
+
+/** A question of one kind. */
+export type QuestionOf<Name extends GuestCallName> =
+  & { readonly call: Name }
+  & Readonly<GuestCalls[Name]["takes"]>;
+
+/** A question of any kind. */
+export type GuestQuestion = { [Name in GuestCallName]: QuestionOf<Name> }[GuestCallName];
+
+/** To the sandbox. */
+export type ToGuest =
+  | { readonly kind: "start"; readonly memory: SharedArrayBuffer; readonly port: MessagePort }
+  | ({ readonly kind: "ask"; readonly id: number; readonly question: GuestQuestion } & MomentNumber)
+  | { readonly kind: "forget"; readonly moment: number };
+
+/** From the sandbox, in the order of the questions. */
+export type FromGuest =
+  & { readonly id: number }
+  & ({ readonly answer: unknown } | { readonly error: VarveErrorMessage });

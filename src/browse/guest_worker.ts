@@ -1,0 +1,143 @@
+/**
+ * Entry of the sandbox: guest readers in a Worker without any permission. All it can do is ask for blocks of the moments that its
+ * owner has registered, and answer its owner.
+ *
+ * @module
+ */
+import { VarveError } from "../base/errors.ts";
+import type { GuestDisk, GuestFileSystem, GuestStat } from "../guestfs/guest.ts";
+import { openGuestDisk } from "../guestfs/mod.ts";
+import { BlockReader } from "./block_channel.ts";
+import type {
+  DiskSummary,
+  FromGuest,
+  GuestCallName,
+  GuestCalls,
+  GuestQuestion,
+  MomentNumber,
+  ToGuest,
+} from "./guest_calls.ts";
+import { packEntries } from "./packed_listing.ts";
+import { ChunkCache, RemoteDevice } from "./remote_device.ts";
+
+/** Moments whose file systems stay open. */
+const OPEN_MAX = 16;
+
+interface GuestScope {
+  onmessage: ((event: MessageEvent<ToGuest>) => void) | null;
+  postMessage(message: FromGuest, transfer: Transferable[]): void;
+}
+
+const scope = self as unknown as GuestScope;
+const chunks = new ChunkCache();
+const open = new Map<number, GuestDisk>();
+let reader: BlockReader | undefined;
+
+function diskOf({ moment, sizeBytes }: MomentNumber): GuestDisk {
+  const known = open.get(moment);
+  if (reader === undefined) {
+    throw new VarveError("conflict", "read a guest's disk: there is no way to it yet");
+  }
+  const disk = known ?? openGuestDisk(new RemoteDevice({ reader, moment, sizeBytes, chunks }));
+  open.delete(moment);
+  open.set(moment, disk);
+  for (const oldest of open.keys()) {
+    if (open.size <= OPEN_MAX) break;
+    open.delete(oldest);
+  }
+  return disk;
+}
+
+function summaryOf({ table, partitions }: GuestDisk): DiskSummary {
+  return {
+    table,
+    partitions: partitions.map(({ name, pieces, fileSystem, reason }) => ({
+      name,
+      pieces,
+      reason,
+      fileSystem: fileSystem === undefined ? undefined : {
+        kind: fileSystem.kind,
+        label: fileSystem.label,
+        root: fileSystem.root,
+        keepsChangeTimes: fileSystem.keepsChangeTimes,
+      },
+    })),
+  };
+}
+
+/** `undefined` for an inode that cannot be read: its name is listed all the same. */
+function statOrNothing(fileSystem: GuestFileSystem, inode: number): GuestStat | undefined {
+  try {
+    return fileSystem.stat(inode);
+  } catch (thrown) {
+    if (thrown instanceof VarveError) return undefined;
+    throw thrown;
+  }
+}
+
+function lookUp(fileSystem: GuestFileSystem, directory: number, name: Uint8Array): GuestStat | undefined {
+  const inode = fileSystem.lookup(directory, name);
+  return inode === undefined ? undefined : fileSystem.stat(inode);
+}
+
+function read(fileSystem: GuestFileSystem, inode: number, offset: number, length: number): Uint8Array {
+  const bytes = new Uint8Array(length);
+  return bytes.subarray(0, fileSystem.read(inode, offset, bytes));
+}
+
+function answer(disk: GuestDisk, question: GuestQuestion): GuestCalls[GuestCallName]["answer"] {
+  if (question.call === "describe") return summaryOf(disk);
+  const fileSystem = disk.partitions[question.partition]?.fileSystem;
+  if (fileSystem === undefined) throw new VarveError("not-found", "read a guest's disk: no such partition");
+  switch (question.call) {
+    case "space":
+      return fileSystem.space;
+    case "stat":
+      return fileSystem.stat(question.inode);
+    case "lookup":
+      return lookUp(fileSystem, question.inode, question.name);
+    case "list":
+      return packEntries(
+        fileSystem.readDirectory(question.inode),
+        (inode) => statOrNothing(fileSystem, inode),
+      );
+    case "readLink":
+      return fileSystem.readLink(question.inode);
+    case "xattrs":
+      return fileSystem.xattrs(question.inode);
+    case "map":
+      return fileSystem.map(question.inode, question.offset, question.length);
+    case "read":
+      return read(fileSystem, question.inode, question.offset, question.length);
+  }
+}
+
+/** Whole buffers that nobody here uses any more. */
+function transferable(answered: ReturnType<typeof answer>): Transferable[] {
+  if (typeof answered !== "object" || !("records" in answered)) return [];
+  return [answered.records, answered.names];
+}
+
+scope.onmessage = ({ data }) => {
+  switch (data.kind) {
+    case "start":
+      reader = new BlockReader(data.memory, () => data.port.postMessage(undefined));
+      break;
+    case "forget":
+      open.delete(data.moment);
+      break;
+    case "ask":
+      try {
+        const answered = answer(diskOf(data), data.question);
+        scope.postMessage({ id: data.id, answer: answered }, transferable(answered));
+      } catch (thrown) {
+        scope.postMessage({ id: data.id, error: errorOf(thrown).toMessage() }, []);
+      }
+  }
+};
+
+/** Whatever a reader throws that it should not, such as a RangeError, is what the disk made it do. */
+function errorOf(thrown: unknown): VarveError {
+  if (thrown instanceof VarveError) return thrown;
+  return new VarveError("damaged", `read a guest's disk: its reader failed: ${thrown}`);
+}

@@ -1,0 +1,90 @@
+/**
+ * Opens moments for whoever shows their files: the view of the disk in this thread, and the reading of its file systems in sandboxes.
+ *
+ * @module
+ */
+import type { BlockDevice } from "../base/block_device.ts";
+import { VarveError } from "../base/errors.ts";
+import { openPastView, type PastPlace } from "../timeline/past.ts";
+import type { PastDisk } from "./past_file_system.ts";
+import { Sandbox, type SandboxOptions } from "./sandbox.ts";
+import { type AskGuest, sandboxedDisk } from "./sandboxed_disk.ts";
+
+/** What a {@linkcode PastBrowser} may be told. */
+export interface PastBrowserOptions extends SandboxOptions {
+  /** How many sandboxes share the volumes: a hostile disk holds up only those of its own. Default 2. */
+  readonly sandboxes?: number;
+}
+
+/** A moment that is open. */
+export interface OpenedMoment {
+  /** The disk as it was. */
+  readonly device: BlockDevice;
+  /** What it holds; asked for once. */
+  disk(): Promise<PastDisk>;
+  /** Gives back what it holds; neither the device nor its files are used afterwards. */
+  close(): void;
+}
+
+/** A disk's own fault is a fact about the moment, told as the reason; a fault of our storage may pass, and is thrown. */
+function unreadableDisk(thrown: unknown, { sizeBytes }: BlockDevice): PastDisk {
+  const error = VarveError.from(thrown, "find out what the disk holds");
+  if (error.code !== "damaged" && error.code !== "unsupported" && error.code !== "invalid") throw error;
+  const pieces = [{ offset: 0, length: sizeBytes }];
+  return { table: "none", partitions: [{ name: "", pieces, fileSystem: undefined, reason: error.message }] };
+}
+
+/** Sandboxes, and which volume is read in which. */
+export class PastBrowser {
+  readonly #sandboxes: Sandbox[];
+  readonly #assigned = new Map<string, Sandbox>();
+
+  /** Starts nothing yet. */
+  constructor({ sandboxes = 2, ...options }: PastBrowserOptions = {}) {
+    this.#sandboxes = Array.from({ length: sandboxes }, () => new Sandbox(options));
+  }
+
+  /** Starts what the first look into the past needs, which takes a moment. */
+  warm(): void {
+    this.#sandboxes[0]?.start();
+  }
+
+  /** Opens a moment that the recovery map already covers. */
+  open(place: PastPlace, seq: number): OpenedMoment {
+    const view = openPastView(place, seq);
+    const sandbox = this.#sandboxOf(place.directory);
+    const moment = sandbox.register({ place, seq });
+    const ask: AskGuest = (question) => sandbox.ask(moment, question);
+    let disk: Promise<PastDisk> | undefined;
+    return {
+      device: view.device,
+      disk() {
+        disk ??= ask({ call: "describe" }).then(
+          (summary) => sandboxedDisk(summary, view.device, ask),
+          (thrown) => unreadableDisk(thrown, view.device),
+        );
+        // What failed may pass, so it is asked again the next time.
+        disk.catch(() => disk = undefined);
+        return disk;
+      },
+      close() {
+        sandbox.forget(moment);
+        view.close();
+      },
+    };
+  }
+
+  #sandboxOf(volume: string): Sandbox {
+    let sandbox = this.#assigned.get(volume);
+    if (sandbox === undefined) {
+      sandbox = this.#sandboxes[this.#assigned.size % this.#sandboxes.length] as Sandbox;
+      this.#assigned.set(volume, sandbox);
+    }
+    return sandbox;
+  }
+
+  /** Ends the sandboxes. */
+  close(): void {
+    for (const sandbox of this.#sandboxes) sandbox.close();
+  }
+}

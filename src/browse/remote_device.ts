@@ -1,0 +1,139 @@
+/**
+ * A moment's disk as guest readers see it: read through a channel, in chunks that are kept.
+ *
+ * @module
+ */
+import type { BlockDevice, Extent } from "../base/block_device.ts";
+import { checkRange } from "../base/bytes.ts";
+import { VarveError } from "../base/errors.ts";
+import type { BlockReader } from "./block_channel.ts";
+
+/** Bytes that a small read brings in: each takes two threads, so the neighbours come with it. */
+const CHUNK_BYTES = 32 * 1024;
+/** Chunks kept, over all moments of one sandbox. */
+const CHUNKS_MAX = 512;
+
+/** Chunks of all moments that one sandbox has open, those used last. */
+export class ChunkCache {
+  readonly #chunks = new Map<string, Uint8Array>();
+
+  /** The chunk under a key, from `load` when it is not there. */
+  get(key: string, load: () => Uint8Array): Uint8Array {
+    const known = this.#chunks.get(key);
+    const chunk = known ?? load();
+    if (known !== undefined) this.#chunks.delete(key);
+    this.#chunks.set(key, chunk);
+    if (this.#chunks.size > CHUNKS_MAX) {
+      for (const oldest of this.#chunks.keys()) {
+        this.#chunks.delete(oldest);
+        break;
+      }
+    }
+    return chunk;
+  }
+}
+
+/** What a {@linkcode RemoteDevice} reads. */
+export interface RemoteDeviceOptions {
+  /** The way to the blocks. */
+  readonly reader: BlockReader;
+  /** Number of the moment. */
+  readonly moment: number;
+  /** Size of the disk in bytes. */
+  readonly sizeBytes: number;
+  /** Where chunks are kept. */
+  readonly chunks: ChunkCache;
+}
+
+/** A read-only device on the other side of a channel. */
+export class RemoteDevice implements BlockDevice {
+  readonly sizeBytes: number;
+  readonly readOnly = true;
+  readonly #reader: BlockReader;
+  readonly #moment: number;
+  readonly #chunks: ChunkCache;
+
+  /** Reads nothing yet. */
+  constructor({ reader, moment, sizeBytes, chunks }: RemoteDeviceOptions) {
+    this.#reader = reader;
+    this.#moment = moment;
+    this.sizeBytes = sizeBytes;
+    this.#chunks = chunks;
+  }
+
+  /** Small reads come from chunks; large ones go through. */
+  read(offset: number, target: Uint8Array): void {
+    checkRange("read", offset, target.length, this.sizeBytes);
+    if (target.length > CHUNK_BYTES) return this.#reader.read(this.#moment, offset, target);
+    for (let done = 0; done < target.length;) {
+      const at = offset + done;
+      const start = at - at % CHUNK_BYTES;
+      const part = target.subarray(done, Math.min(target.length, done + start + CHUNK_BYTES - at));
+      const chunk = this.#chunk(start);
+      if (chunk === undefined) this.#reader.read(this.#moment, at, part);
+      else part.set(chunk.subarray(at - start, at - start + part.length));
+      done += part.length;
+    }
+  }
+
+  /** `undefined` when some of its bytes cannot be read: then it counts which ones are wanted. */
+  #chunk(start: number): Uint8Array | undefined {
+    try {
+      return this.#chunks.get(`${this.#moment}:${start}`, () => {
+        const chunk = new Uint8Array(Math.min(CHUNK_BYTES, this.sizeBytes - start));
+        this.#reader.read(this.#moment, start, chunk);
+        return chunk;
+      });
+    } catch (thrown) {
+      if (thrown instanceof VarveError) return undefined;
+      throw thrown;
+    }
+  }
+
+  /** As the device on the other side tells them. */
+  extents(offset: number, length: number, max?: number): Extent[] {
+    checkRange("map", offset, length, this.sizeBytes);
+    const extents: Extent[] = [];
+    const end = offset + length;
+    for (let at = offset; at < end && extents.length < (max ?? Infinity);) {
+      const more = this.#reader.extents(this.#moment, at, end - at, max);
+      const last = more.at(-1);
+      if (last === undefined) break;
+      extents.push(...more);
+      at = last.offset + last.length;
+    }
+    return extents;
+  }
+
+  /** Throws `read-only`. */
+  write(): void {
+    throw refuse();
+  }
+
+  /** Throws `read-only`. */
+  trim(): void {
+    throw refuse();
+  }
+
+  /** Throws `read-only`. */
+  zero(): void {
+    throw refuse();
+  }
+
+  /** Does nothing. */
+  commit(): void {}
+
+  /** Does nothing. */
+  flush(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  /** Does nothing. */
+  sync(): Promise<void> {
+    return Promise.resolve();
+  }
+}
+
+function refuse(): VarveError {
+  return new VarveError("read-only", "write to a moment of the past: it never changes");
+}

@@ -24,7 +24,7 @@ import type {
   SymlinkNode,
   Xattr,
 } from "./filesystem.ts";
-import type { Lru } from "./lru.ts";
+import type { Lru } from "../src/base/lru.ts";
 import { momentKey, type MomentStore, type PastMoment } from "./moment_store.ts";
 import { FixedDirectory, FOREVER_SECONDS, inodeOf, TextFile } from "./virtual.ts";
 

@@ -6,7 +6,7 @@
 import { type Awaitable, chain } from "../src/base/awaitable.ts";
 import type { BlockDevice } from "../src/base/block_device.ts";
 import type { Attributes, FileNode, OpenFile } from "./filesystem.ts";
-import type { Lru } from "./lru.ts";
+import type { Lru } from "../src/base/lru.ts";
 import { momentKey, type MomentStore, type PastMoment } from "./moment_store.ts";
 import { FOREVER_SECONDS, rootAttributes } from "./virtual.ts";
 

@@ -8,7 +8,7 @@
  */
 import type { Awaitable } from "../src/base/awaitable.ts";
 import { VarveError } from "../src/base/errors.ts";
-import { Lru } from "./lru.ts";
+import { Lru } from "../src/base/lru.ts";
 import type { OpenView, TreeSource } from "./tree_source.ts";
 
 /** A moment of a volume, as the tree names it. */

@@ -19,7 +19,7 @@ import type { Moment } from "../src/engine.ts";
 import type { Attributes, DirectoryNode, FileSystem, Found, ListedName, SymlinkNode } from "./filesystem.ts";
 import { type FolderLook, MomentFolder } from "./guest_nodes.ts";
 import { ImageFile } from "./image_node.ts";
-import { Lru } from "./lru.ts";
+import { Lru } from "../src/base/lru.ts";
 import { MomentStore, type PastMoment } from "./moment_store.ts";
 import { isRfc3339, PointNames } from "./point_names.ts";
 import type { TreeSource, TreeVolume } from "./tree_source.ts";

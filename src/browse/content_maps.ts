@@ -9,6 +9,9 @@ import type { ContentRun } from "../guestfs/guest.ts";
 /** Runs kept at most, over all files. */
 const RUNS_MAX = 100_000;
 
+/** Files kept at most. */
+const FILES_MAX = 20_000;
+
 /** A run of a file, with its place in the file. */
 export type PlacedRun = ContentRun & { readonly offset: number };
 
@@ -21,15 +24,15 @@ interface KnownFile {
 
 /** Remembers runs of files, those of the file not used for longest dropped first. */
 export class ContentMaps {
-  readonly #files = new Map<number, KnownFile>();
+  readonly #files = new Map<string, KnownFile>();
   #runs = 0;
 
   /** The run that holds a byte; `end` when the file ends there; `undefined` when that is not known. */
-  find(inode: number, offset: number): PlacedRun | "end" | undefined {
-    const file = this.#files.get(inode);
+  find(key: string, offset: number): PlacedRun | "end" | undefined {
+    const file = this.#files.get(key);
     if (file === undefined) return undefined;
-    this.#files.delete(inode);
-    this.#files.set(inode, file);
+    this.#files.delete(key);
+    this.#files.set(key, file);
     if (file.endBytes !== undefined && offset >= file.endBytes) return "end";
     const run = file.runs[firstBehind(file.runs, offset) - 1];
     return run !== undefined && offset < run.offset + run.length ? run : undefined;
@@ -39,24 +42,24 @@ export class ContentMaps {
    * Takes in what was answered for `offset`, where nothing was known; no runs mean that the file has ended. Throws `damaged` for
    * runs that make no sense.
    */
-  add(inode: number, offset: number, runs: readonly ContentRun[]): void {
-    const file = this.#files.get(inode) ?? { runs: [], endBytes: undefined };
-    this.#files.delete(inode);
-    this.#files.set(inode, file);
+  add(key: string, offset: number, runs: readonly ContentRun[]): void {
+    const file = this.#files.get(key) ?? { runs: [], endBytes: undefined };
+    this.#files.delete(key);
+    this.#files.set(key, file);
     if (runs.length === 0) file.endBytes = Math.min(offset, file.endBytes ?? Infinity);
     let at = offset;
     const index = firstBehind(file.runs, offset);
     const next = file.runs[index]?.offset ?? Infinity;
     const placed: PlacedRun[] = [];
     for (const run of runs) {
-      if (!isSound(run)) throw new VarveError("damaged", `map inode ${inode}: a run of ${run.length} bytes`);
+      if (!isSound(run)) throw new VarveError("damaged", `map a guest's file: a run of ${run.length} bytes`);
       if (at < next) placed.push({ ...run, offset: at, length: Math.min(run.length, next - at) });
       at += run.length;
     }
     file.runs.splice(index, 0, ...placed);
     this.#runs += placed.length;
     for (const [oldest, { runs }] of this.#files) {
-      if (this.#runs <= RUNS_MAX || oldest === inode) break;
+      if (this.#runs <= RUNS_MAX && this.#files.size <= FILES_MAX || oldest === key) break;
       this.#files.delete(oldest);
       this.#runs -= runs.length;
     }

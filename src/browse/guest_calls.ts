@@ -23,6 +23,17 @@ export interface DiskSummary {
   }[];
 }
 
+/** What is asked of many inodes at once. A part is left out where it cannot be told; then it says why when it is asked for alone. */
+export interface GuestDetails {
+  readonly inode: number;
+  /** All extended attributes. */
+  readonly xattrs?: GuestXattr[];
+  /** The target of a symbolic link. */
+  readonly target?: Uint8Array;
+  /** Where the content of a file begins. */
+  readonly runs?: ContentRun[];
+}
+
 /** Every question, by name: what it takes besides the moment, and its answer. `partition` is an index. */
 export interface GuestCalls {
   describe: { takes: Record<never, never>; answer: DiskSummary };
@@ -35,6 +46,7 @@ export interface GuestCalls {
   list: { takes: { partition: number; inode: number }; answer: PackedEntries };
   readLink: { takes: { partition: number; inode: number }; answer: Uint8Array };
   xattrs: { takes: { partition: number; inode: number }; answer: GuestXattr[] };
+  details: { takes: { partition: number; inodes: readonly number[] }; answer: GuestDetails[] };
   map: {
     takes: { partition: number; inode: number; offset: number; length: number };
     answer: ContentRun[];
@@ -70,7 +82,8 @@ export type ToGuest =
   | ({ readonly kind: "ask"; readonly id: number; readonly question: GuestQuestion } & MomentNumber)
   | { readonly kind: "forget"; readonly moment: number };
 
-/** From the sandbox, in the order of the questions. */
+/** From the sandbox: that it is ready, then answers in the order of the questions. */
 export type FromGuest =
-  & { readonly id: number }
-  & ({ readonly answer: unknown } | { readonly error: VarveErrorMessage });
+  | { readonly ready: true }
+  | { readonly id: number; readonly answer: unknown }
+  | { readonly id: number; readonly error: VarveErrorMessage };

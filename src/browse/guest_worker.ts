@@ -13,6 +13,7 @@ import type {
   FromGuest,
   GuestCallName,
   GuestCalls,
+  GuestDetails,
   GuestQuestion,
   MomentNumber,
   ToGuest,
@@ -22,6 +23,9 @@ import { ChunkCache, RemoteDevice } from "./remote_device.ts";
 
 /** Moments whose file systems stay open. */
 const OPEN_MAX = 16;
+/** How much of a file's beginning is told without being asked for, in bytes and in runs. */
+const DETAILED_BYTES = 1024 ** 3;
+const DETAILED_RUNS = 32;
 
 interface GuestScope {
   onmessage: ((event: MessageEvent<ToGuest>) => void) | null;
@@ -65,19 +69,35 @@ function summaryOf({ table, partitions }: GuestDisk): DiskSummary {
   };
 }
 
-/** `undefined` for an inode that cannot be read: its name is listed all the same. */
-function statOrNothing(fileSystem: GuestFileSystem, inode: number): GuestStat | undefined {
+function lookUp(fileSystem: GuestFileSystem, directory: number, name: Uint8Array): GuestStat | undefined {
+  const inode = fileSystem.lookup(directory, name);
+  return inode === undefined ? undefined : fileSystem.stat(inode);
+}
+
+/** What `work` answers, or nothing when the disk makes it fail. */
+function attempt<T>(work: () => T): T | undefined {
   try {
-    return fileSystem.stat(inode);
+    return work();
   } catch (thrown) {
     if (thrown instanceof VarveError) return undefined;
     throw thrown;
   }
 }
 
-function lookUp(fileSystem: GuestFileSystem, directory: number, name: Uint8Array): GuestStat | undefined {
-  const inode = fileSystem.lookup(directory, name);
-  return inode === undefined ? undefined : fileSystem.stat(inode);
+function detailsOf(fileSystem: GuestFileSystem, inode: number): GuestDetails {
+  const stat = attempt(() => fileSystem.stat(inode));
+  if (stat === undefined) return { inode };
+  const xattrs = attempt(() => fileSystem.xattrs(inode));
+  const target = stat.type === "symlink" ? attempt(() => fileSystem.readLink(inode)) : undefined;
+  const runs = stat.type === "file" && stat.sizeBytes > 0
+    ? attempt(() => fileSystem.map(inode, 0, DETAILED_BYTES).slice(0, DETAILED_RUNS))
+    : undefined;
+  return {
+    inode,
+    ...(xattrs === undefined ? {} : { xattrs }),
+    ...(target === undefined ? {} : { target }),
+    ...(runs === undefined ? {} : { runs }),
+  };
 }
 
 function read(fileSystem: GuestFileSystem, inode: number, offset: number, length: number): Uint8Array {
@@ -99,12 +119,15 @@ function answer(disk: GuestDisk, question: GuestQuestion): GuestCalls[GuestCallN
     case "list":
       return packEntries(
         fileSystem.readDirectory(question.inode),
-        (inode) => statOrNothing(fileSystem, inode),
+        // A name whose inode cannot be read is listed all the same.
+        (inode) => attempt(() => fileSystem.stat(inode)),
       );
     case "readLink":
       return fileSystem.readLink(question.inode);
     case "xattrs":
       return fileSystem.xattrs(question.inode);
+    case "details":
+      return question.inodes.map((inode) => detailsOf(fileSystem, inode));
     case "map":
       return fileSystem.map(question.inode, question.offset, question.length);
     case "read":
@@ -122,6 +145,7 @@ scope.onmessage = ({ data }) => {
   switch (data.kind) {
     case "start":
       reader = new BlockReader(data.memory, () => data.port.postMessage(undefined));
+      scope.postMessage({ ready: true }, []);
       break;
     case "forget":
       open.delete(data.moment);

@@ -8,7 +8,7 @@ import { VarveError } from "../base/errors.ts";
 import { openPastView, type PastPlace } from "../timeline/past.ts";
 import type { PastDisk } from "./past_file_system.ts";
 import { Sandbox, type SandboxOptions } from "./sandbox.ts";
-import { type AskGuest, sandboxedDisk } from "./sandboxed_disk.ts";
+import { type AskGuest, GuestCache, sandboxedDisk } from "./sandboxed_disk.ts";
 
 /** What a {@linkcode PastBrowser} may be told. */
 export interface PastBrowserOptions extends SandboxOptions {
@@ -37,6 +37,7 @@ function unreadableDisk(thrown: unknown, { sizeBytes }: BlockDevice): PastDisk {
 /** Sandboxes, and which volume is read in which. */
 export class PastBrowser {
   readonly #sandboxes: Sandbox[];
+  readonly #cache = new GuestCache();
   readonly #assigned = new Map<string, Sandbox>();
 
   /** Starts nothing yet. */
@@ -55,12 +56,14 @@ export class PastBrowser {
     const sandbox = this.#sandboxOf(place.directory);
     const moment = sandbox.register({ place, seq });
     const ask: AskGuest = (question) => sandbox.ask(moment, question);
+    const cache = this.#cache;
+    const key = `${place.directory}@${seq}`;
     let disk: Promise<PastDisk> | undefined;
     return {
       device: view.device,
       disk() {
         disk ??= ask({ call: "describe" }).then(
-          (summary) => sandboxedDisk(summary, view.device, ask),
+          (summary) => sandboxedDisk(summary, { device: view.device, ask, cache, key }),
           (thrown) => unreadableDisk(thrown, view.device),
         );
         // What failed may pass, so it is asked again the next time.

@@ -140,6 +140,39 @@ test("HEAD on content tells the length and reads nothing", async () => {
   assert.ok(api.engine.bodyCancelled);
 });
 
+test("versions of a file and what a folder held before are listed", async () => {
+  const api = new Harness();
+  const versions = await api.call("GET", "/v1/volumes/db/files/versions?path=/etc/motd");
+  assert.equal(versions.status, 200);
+  assert.deepEqual(
+    versions.body.versions.map((
+      { from, file }: { from: { seq: number }; file?: unknown },
+    ) => [from.seq, file !== undefined]),
+    [[40, true], [0, false]],
+  );
+  const one = await api.call("GET", "/v1/volumes/db/files/versions?path=/etc/motd&limit=1");
+  assert.deepEqual([one.body.versions.length, one.body.truncated], [1, true]);
+  const deleted = await api.call("GET", "/v1/volumes/db/files/deleted?at=now&path=/etc");
+  assert.deepEqual(deleted.body.files.map(({ file }: { file: { path: string } }) => file.path), [
+    "/etc/lost",
+  ]);
+});
+
+test("a diff tells blocks page by page, or files", async () => {
+  const api = new Harness();
+  const first = await api.call("GET", "/v1/volumes/db/diff?from=now&to=now&limit=1");
+  assert.deepEqual(first.body.extents, [{ offset: 0, length: 4096 }]);
+  const next = await api.call("GET", `/v1/volumes/db/diff?from=now&to=now&offset=${first.body.nextOffset}`);
+  assert.deepEqual(next.body.extents, [{ offset: 65536, length: 8192 }]);
+  assert.equal("nextOffset" in next.body, false);
+  const files = await api.call("GET", "/v1/volumes/db/diff?from=now&to=now&files=true");
+  assert.deepEqual(files.body.changes.map(({ kind }: { kind: string }) => kind), [
+    "created",
+    "deleted",
+    "renamed",
+  ]);
+});
+
 test("a recovery is a job that is shown, listed and cancelled", async () => {
   const api = new Harness();
   const body = { at: "now", target: "/tmp/disk.img", verify: true };

@@ -296,6 +296,60 @@ export const FileListingSchema = MomentSchema.extend({
   entries: z.array(FileSchema).optional(),
 }).openapi("FileListing");
 
+const MomentRangeSchema = z.object({ from: MomentSchema, until: MomentSchema }).openapi("MomentRange");
+
+/** Every version of one file. */
+export const FileVersionsSchema = z.object({
+  path: z.string(),
+  versions: z.array(
+    MomentRangeSchema.extend({
+      file: FileSchema.optional().openapi({ description: "Absent while there was no such file." }),
+      contentChanged: z.boolean().optional(),
+    }).openapi("FileVersion"),
+  ).openapi({ description: "Newest first." }),
+  unreadable: z.array(MomentRangeSchema.extend({ reason: z.string() })),
+  unproven: z.array(MomentRangeSchema).openapi({
+    description: "Moments between which something short-lived may have been missed.",
+  }),
+  truncated: z.boolean().openapi({ description: "Whether there may be older versions." }),
+}).openapi("FileVersions");
+
+/** What a directory held before. */
+export const DeletedFilesSchema = MomentSchema.extend({
+  path: z.string(),
+  files: z.array(MomentRangeSchema.extend({ file: FileSchema })),
+  truncated: z.boolean(),
+}).openapi("DeletedFiles");
+
+/** Blocks written between two moments. */
+export const BlockChangesSchema = z.object({
+  from: MomentSchema,
+  to: MomentSchema,
+  changedBytes: bytes(),
+  extents: z.array(z.object({ offset: bytes(), length: bytes() })),
+  nextOffset: bytes().optional().openapi({
+    description: "Pass as `offset` to go on; absent on the last page.",
+  }),
+}).openapi("BlockChanges");
+
+/** Files that differ between two moments. */
+export const FileChangesSchema = z.object({
+  from: MomentSchema,
+  to: MomentSchema,
+  changes: z.array(
+    z.object({
+      kind: z.enum(["created", "deleted", "changed", "renamed"]),
+      path: z.string(),
+      previousPath: z.string().optional(),
+      contentChanged: z.boolean(),
+      before: FileSchema.optional(),
+      after: FileSchema.optional(),
+    }).openapi("FileChange"),
+  ),
+  unreadable: z.array(z.object({ path: z.string(), reason: z.string() })),
+  truncated: z.boolean(),
+}).openapi("FileChanges");
+
 /** What a token allows. */
 export const ScopeSchema = z.enum(["read", "operate", "admin"], {
   error: "must be one of: read, operate, admin",
@@ -473,3 +527,28 @@ export const FilesQuery = strict({ at: time(), path: path().optional() });
 
 /** Query of `GET …/files/content`. */
 export const ContentQuery = strict({ at: time(), path: path() });
+
+/** Query of `GET …/files/versions`. */
+export const VersionsQuery = strict({
+  path: path(),
+  from: time().optional(),
+  to: time().optional(),
+  limit: limit(),
+});
+
+/** Query of `GET …/files/deleted`. */
+export const DeletedQuery = strict({ at: time(), path: path().optional(), limit: limit() });
+
+/** Query of `GET …/diff`. */
+export const DiffQuery = strict({
+  from: time(),
+  to: time(),
+  files: z.enum(["true", "false"], { error: "must be true or false" }).optional().openapi({
+    description: "Files that differ instead of blocks that were written.",
+  }),
+  path: path().optional().openapi({ description: "With `files`: only what is there and below." }),
+  offset: z.coerce.number().int().nonnegative().optional().openapi({
+    description: "Without `files`: the `nextOffset` of the page before.",
+  }),
+  limit: limit(),
+});

@@ -149,6 +149,10 @@ const CASES: Case[] = [
   { title: "a time twice", method: "GET", path: `${db}/resolve?at=now&at=now`, fields: ["at"] },
   { title: "a time that is none", method: "GET", path: `${db}/resolve?at=soon`, fields: ["at"] },
   { title: "no time for files", method: "GET", path: `${db}/files?path=etc`, fields: ["at", "path"] },
+  { title: "no path for versions", method: "GET", path: `${db}/files/versions`, fields: ["path"] },
+  { title: "versions at a time", method: "GET", path: `${db}/files/versions?path=/a&at=now`, fields: ["at"] },
+  { title: "no time for deleted files", method: "GET", path: `${db}/files/deleted`, fields: ["at"] },
+  { title: "half a diff", method: "GET", path: `${db}/diff?from=now&files=maybe`, fields: ["to", "files"] },
   { title: "no path for content", method: "GET", path: `${db}/files/content?at=now`, fields: ["path"] },
   {
     title: "a query of points",

@@ -1,11 +1,12 @@
 // deno-lint-ignore-file no-console -- it speaks to people at a terminal
 /**
- * `deno task bench [nbd | scale [FEW MANY] | store]`: prints the benchmark tables. Figures are ratios against a peer in the same run,
+ * `deno task bench [browse | nbd | scale [FEW MANY] | store]`: prints the benchmark tables. Figures are ratios against a peer in the same run,
  * or growth factors.
  *
  * @module
  */
 import { ensurePackages } from "../tools/packages.ts";
+import { benchBrowse } from "./browse.ts";
 import { benchNbd } from "./nbd.ts";
 import { benchScale } from "./scale.ts";
 import { benchStore } from "./store.ts";
@@ -18,6 +19,10 @@ interface Bench {
 }
 
 const BENCHES: Record<string, Bench> = {
+  browse: {
+    run: benchBrowse,
+    packages: ["restic", "borgbackup", "python3-pyfuse3", "fio", "libnbd-bin", "fuse3", "e2fsprogs"],
+  },
   nbd: { run: benchNbd, packages: ["fio", "nbdkit"] },
   scale: { run: benchScale, packages: ["fio", "fuse3"] },
   store: { run: benchStore, packages: ["restic", "libnbd-bin", "fuse3", "e2fsprogs"] },

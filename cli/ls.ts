@@ -4,10 +4,15 @@
  * @module
  */
 import type { Command } from "commander";
-import type { FileInfo, FileListing } from "../src/engine.ts";
+import type { DeletedFiles, FileInfo, FileListing } from "../src/engine.ts";
 import { clientCommand, type CommonOptions, print, volumePath, withClient } from "./command.ts";
 import { table } from "./output.ts";
 import type { Terminal } from "./terminal.ts";
+
+interface LsOptions extends CommonOptions {
+  at: string;
+  deleted?: true;
+}
 
 /** Adds the command. */
 export function addLs(program: Command, terminal: Terminal): void {
@@ -16,9 +21,16 @@ export function addLs(program: Command, terminal: Terminal): void {
     example: 'ls db /var/lib --at "10m ago"',
   })
     .requiredOption("--at <time>", "the moment")
-    .action((volume: string, path: string | undefined, options: CommonOptions & { at: string }) =>
+    .option("--deleted", "what it held before, and holds no more")
+    .action((volume: string, path: string | undefined, options: LsOptions) =>
       withClient(terminal, options, async (client) => {
         const query = { at: options.at, path: rooted(path ?? "/") };
+        if (options.deleted) {
+          const where = volumePath(volume, "files", "deleted");
+          const deleted = await client.request<DeletedFiles>("GET", where, { query });
+          print(terminal, options, deleted, () => deletedText(deleted));
+          return;
+        }
         const listing = await client.request<FileListing>("GET", volumePath(volume, "files"), { query });
         print(terminal, options, listing, () => listingText(listing));
       })
@@ -44,6 +56,19 @@ function listingText(listing: FileListing): string {
       file.target === undefined ? file.name : `${file.name} -> ${file.target}`,
     ]),
   );
+}
+
+function deletedText({ files, truncated }: DeletedFiles): string {
+  const size = { heading: "SIZE", align: "right" as const };
+  const rows = files.map(({ file, until }) => [
+    `seq:${until.seq}`,
+    until.time,
+    modeText(file),
+    String(file.sizeBytes),
+    file.name,
+  ]);
+  const more = truncated ? "There may be more.\n" : "";
+  return table(["LAST SEEN", "AT", "MODE", size, "NAME"], rows) + more;
 }
 
 const TYPE_LETTERS: Record<FileInfo["type"], string> = {

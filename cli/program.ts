@@ -9,6 +9,7 @@ import { VarveError } from "../src/base/errors.ts";
 import { addCat } from "./cat.ts";
 import { type Problem, ProblemError } from "./client.ts";
 import { helpOrder } from "./command.ts";
+import { addDiff } from "./diff.ts";
 import { addInspect } from "./inspect.ts";
 import { addLs } from "./ls.ts";
 import { addMark } from "./mark.ts";
@@ -24,6 +25,7 @@ import { addServe } from "./serve_command.ts";
 import { addStatus } from "./status.ts";
 import type { Terminal } from "./terminal.ts";
 import { addToken } from "./token.ts";
+import { addVersions } from "./versions.ts";
 import { addVolume } from "./volume.ts";
 
 /** Runs the command line; resolves to the exit code: 0, 1 for a failure, 2 for wrong usage. */
@@ -60,6 +62,8 @@ function buildProgram(terminal: Terminal): Command {
   addPoints(program, terminal);
   addLs(program, terminal);
   addCat(program, terminal);
+  addVersions(program, terminal);
+  addDiff(program, terminal);
   addRecover(program, terminal);
   addClone(program, terminal);
   addClones(program, terminal);

@@ -188,6 +188,33 @@ test("varve cat writes the bytes and nothing else", async () => {
   assert.equal(await scene.print("cat", "db", "etc/motd", "--at", "now"), MOTD);
 });
 
+test("varve versions lists versions and times without the file", async () => {
+  await using scene = await new Scene().start();
+  const lines = (await scene.print("versions", "db", "etc/motd")).split("\n");
+  assert.match(lines[0] ?? "", /^FROM +SEQ +UNTIL +MODE +SIZE +MODIFIED +WHAT$/);
+  assert.match(lines[1] ?? "", /seq:40 .* -rw-r--r-- +21 .* content$/);
+  assert.match(lines[2] ?? "", /seq:0 .* absent$/);
+  const limited = await scene.print("versions", "db", "etc/motd", "--limit", "1");
+  assert.match(limited, /There may be older versions/);
+  assert.equal(JSON.parse(await scene.print("versions", "db", "etc/motd", "--json")).versions.length, 2);
+});
+
+test("varve ls --deleted lists what a directory held before", async () => {
+  await using scene = await new Scene().start();
+  const text = await scene.print("ls", "db", "/etc", "--at", "now", "--deleted");
+  assert.match(text, /^LAST SEEN +AT +MODE +SIZE +NAME\nseq:0 .* 7 +lost\n$/);
+});
+
+test("varve diff tells blocks, however many pages, or files", async () => {
+  await using scene = await new Scene().start();
+  const args = ["diff", "db", "--from", "now", "--to", "now"];
+  const blocks = await scene.print(...args);
+  assert.match(blocks, /^OFFSET +LENGTH\n +0 +4096\n +65536 +8192\n2 runs, 12288 bytes\n$/);
+  assert.match(await scene.print(...args, "--limit", "1"), /1 run, 4096 bytes, and there are more\n$/);
+  assert.equal(await scene.print(...args, "--files"), "A  /etc/new\nD  /etc/old\nR  /etc/a -> /etc/b\n");
+  assert.match(await scene.print(...args, "--files", "--limit", "1"), /^A .*\nThere is more/);
+});
+
 test("varve recover follows the job and prints the result", async () => {
   await using scene = await new Scene().start();
   const result = {
@@ -428,7 +455,9 @@ test("--help and --version go to standard output and exit 0", async () => {
   assert.match(await scene.print("--version"), /^\d+\.\d+\.\d+\n$/);
   assert.match(await scene.print("--help"), /^Usage: varve /);
   const commands = [
-    ...["serve", "status", "mark", "points", "ls", "cat", "recover"].map((name) => [name]),
+    ...["serve", "status", "mark", "points", "ls", "cat", "versions", "diff", "recover"].map((
+      name,
+    ) => [name]),
     ...["create", "adopt", "list", "show", "delete"].map((name) => ["volume", name]),
     ...["get", "set", "preview", "prune"].map((name) => ["retention", name]),
     ["scrub"],

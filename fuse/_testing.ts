@@ -6,7 +6,7 @@
 import { MemoryDevice } from "../src/base/memory_device.ts";
 import { VarveError } from "../src/base/errors.ts";
 import { directDisk } from "../src/browse/direct_disk.ts";
-import type { PointInfo, VolumeInfo } from "../src/engine.ts";
+import type { DeletedFiles, FileInfo, FileVersionList, PointInfo, VolumeInfo } from "../src/engine.ts";
 import type {
   ContentRun,
   GuestDisk,
@@ -135,6 +135,21 @@ export class ToyFileSystem implements GuestFileSystem {
   }
 }
 
+function toyFile(path: string): FileInfo {
+  return {
+    name: path.slice(path.lastIndexOf("/") + 1),
+    path,
+    type: "file",
+    sizeBytes: 0,
+    mode: "0644",
+    uid: 0,
+    gid: 0,
+    links: 1,
+    inode: 1,
+    modifiedAt: "",
+  };
+}
+
 function bytesOf(content: string | Uint8Array): Uint8Array {
   return typeof content === "string" ? encoder.encode(content) : content;
 }
@@ -205,6 +220,11 @@ export class ToyHistory implements TreeSource {
     );
   }
 
+  async listMarksOf(volume: string, millisecond: string): Promise<PointInfo[]> {
+    const within = (time: string) => Math.abs(Date.parse(time) - Date.parse(millisecond)) < 1;
+    return (await this.listPoints(volume)).filter(({ time }) => within(time));
+  }
+
   // deno-lint-ignore require-await -- what it throws must reject
   async resolve(volume: string, expression: string): Promise<{ time: string; seq: number }> {
     const moments = this.#moments(volume);
@@ -245,6 +265,38 @@ export class ToyHistory implements TreeSource {
       capture: "running",
       refusedWrites: 0,
     };
+  }
+
+  /** Versions by path: the moments at which each begins. */
+  readonly versionsOf: Record<string, number[]> = {};
+  /** Names that a folder held last at a moment, by its path. */
+  readonly deletedFrom: Record<string, Record<string, number>> = {};
+  /** How often versions and deleted files were asked for. */
+  asked = 0;
+
+  // deno-lint-ignore require-await -- what it throws must reject
+  async versions(volume: string, path: string): Promise<FileVersionList> {
+    this.asked++;
+    const versions = (this.versionsOf[path] ?? []).toReversed().map((seq) => {
+      const moment = this.#momentOf(volume, seq);
+      return { from: moment, until: moment, file: toyFile(path) };
+    });
+    return { path, versions, unreadable: [], unproven: [], truncated: false };
+  }
+
+  // deno-lint-ignore require-await -- what it throws must reject
+  async deleted(volume: string, seq: number, path: string): Promise<DeletedFiles> {
+    this.asked++;
+    const files = Object.entries(this.deletedFrom[path] ?? {}).map(([name, last]) => {
+      const moment = this.#momentOf(volume, last);
+      return { from: moment, until: moment, file: toyFile(`${path}/${name}`) };
+    });
+    return { ...this.#momentOf(volume, seq), path, files, truncated: false };
+  }
+
+  #momentOf(volume: string, seq: number): { time: string; seq: number } {
+    const found = this.#moments(volume).find(([each]) => each === seq);
+    return { seq, time: found?.[1].time ?? "" };
   }
 
   // deno-lint-ignore require-await -- what it throws must reject

@@ -18,6 +18,8 @@ await mountTree({
     listVolumes: () => [described],
     getVolume: () => described,
     listPoints: async (volume) => ({ points: await history.listPoints(volume) }),
+    listFileVersions: (volume, path) => history.versions(volume, path),
+    listDeletedFiles: (volume, at, path) => history.deleted(volume, Number(at.slice(4)), path),
     resolve: (volume, expression) => history.resolve(volume, expression),
   },
   locate: () => Promise.resolve({ directory: "toy", sizeBytes: 1024 ** 2 }),

@@ -26,7 +26,7 @@ import type {
 } from "./filesystem.ts";
 import type { Lru } from "../src/base/lru.ts";
 import { momentKey, type MomentStore, type PastMoment } from "./moment_store.ts";
-import { FixedDirectory, FOREVER_SECONDS, inodeOf, TextFile } from "./virtual.ts";
+import { FixedDirectory, FOREVER_SECONDS, foundNode, inodeOf, nameText, TextFile } from "./virtual.ts";
 
 /** Longest name that the kernel takes in a listing; one longer or malformed name would spoil the whole listing. */
 const NAME_BYTES_MAX = 1024;
@@ -41,6 +41,8 @@ export interface MomentFolderOptions {
   readonly moments: MomentStore;
   /** What such folders look like, by moment: it outlives the open moment, so that `ls -l points` opens each once. */
   readonly folders: Lru<FolderLook>;
+  /** A folder that is found by its name, and not listed. */
+  readonly hidden: { readonly name: string; readonly node: () => DirectoryNode };
 }
 
 /** What listings ask about the folder of a moment. */
@@ -92,9 +94,14 @@ export class MomentFolder implements DirectoryNode {
     );
   }
 
-  /** Finds a name. */
+  /** Finds a name: the guest's, or that of the hidden folder. */
   lookup(name: Uint8Array): Awaitable<Found | undefined> {
-    return chain(this.#content(), (content) => content.lookup(name));
+    const { hidden } = this.#options;
+    return chain(this.#content(), (content) =>
+      chain(content.lookup(name), (found) => {
+        if (found !== undefined || nameText(name) !== hidden.name) return found;
+        return foundNode(hidden.node(), 0);
+      }));
   }
 
   /** Lists the names. */

@@ -28,6 +28,10 @@ import {
 /** Points asked for at a time. */
 const POINTS_PAGE = 10_000;
 
+/** Versions of one file, and deleted files of one folder, that are shown at most. */
+const VERSIONS_MAX = 1000;
+const DELETED_MAX = 10_000;
+
 /** How long the serving thread has to leave its loop once it was told to, in milliseconds. */
 const KILL_AFTER_MS = 1000;
 
@@ -36,7 +40,10 @@ export interface MountTreeOptions {
   /** Folder to mount on; made if it is missing, and then removed at the end. */
   path: string;
   /** Answers what volumes, points and moments there are. */
-  engine: Pick<Engine, "listVolumes" | "getVolume" | "listPoints" | "resolve">;
+  engine: Pick<
+    Engine,
+    "listVolumes" | "getVolume" | "listPoints" | "resolve" | "listFileVersions" | "listDeletedFiles"
+  >;
   /** Says where the past of a volume at a sequence can be opened. */
   locate(volume: string, seq: number): Promise<PastPlace>;
   /**
@@ -220,8 +227,15 @@ function answersOf({ engine, locate }: MountTreeOptions): Questions {
       } while (cursor !== undefined);
       return points;
     },
+    listMarksOf: async (volume, millisecond) => {
+      const kinds: PointInfo["kind"][] = ["created", "mark"];
+      return (await engine.listPoints(volume, { from: millisecond, to: millisecond, kinds })).points;
+    },
     resolve: (volume, expression) => engine.resolve(volume, expression),
     describe: (volume) => Promise.resolve(engine.getVolume(volume)),
+    versions: (volume, path) => engine.listFileVersions(volume, path, { limit: VERSIONS_MAX }),
+    deleted: (volume, seq, path) =>
+      engine.listDeletedFiles(volume, `seq:${seq}`, path, { limit: DELETED_MAX }),
     locate,
   };
 }

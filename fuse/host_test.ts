@@ -23,6 +23,8 @@ async function mountOn(path: string, more: Partial<MountTreeOptions> = {}): Prom
     engine: {
       listVolumes: () => [{ ...described, ...info }],
       getVolume: () => described,
+      listFileVersions: (volume, path) => history.versions(volume, path),
+      listDeletedFiles: (volume, at, path) => history.deleted(volume, Number(at.slice(4)), path),
       listPoints: async (volume, { kinds, limit }) => {
         assert.deepEqual([kinds, limit], [["created", "mark", "tier"], 10_000]);
         return { points: await history.listPoints(volume) };

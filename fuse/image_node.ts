@@ -8,7 +8,7 @@ import type { BlockDevice } from "../src/base/block_device.ts";
 import type { Attributes, FileNode, OpenFile } from "./filesystem.ts";
 import type { Lru } from "../src/base/lru.ts";
 import { momentKey, type MomentStore, type PastMoment } from "./moment_store.ts";
-import { FOREVER_SECONDS, rootAttributes } from "./virtual.ts";
+import { FOREVER_SECONDS, ownAttributes } from "./virtual.ts";
 
 /** How much of a device is asked for its extents at a time. */
 const EXTENT_WINDOW_BYTES = 1024 ** 3;
@@ -36,7 +36,7 @@ export class ImageFile implements FileNode {
     if (known !== undefined) return known;
     return this.#moments.use(this.#moment, ({ device }) => {
       const attributes = {
-        ...rootAttributes(this.key, {
+        ...ownAttributes(this.key, {
           type: "file",
           mode: 0o400,
           sizeBytes: device.sizeBytes,

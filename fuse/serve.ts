@@ -49,8 +49,11 @@ export function serveInWorker(scope: WorkerScope, options: ServeOptions): void {
     const tree = makeTree({
       listVolumes: () => ask("listVolumes"),
       listPoints: (volume) => ask("listPoints", volume),
+      listMarksOf: (volume, millisecond) => ask("listMarksOf", volume, millisecond),
       resolve: (volume, expression) => ask("resolve", volume, expression),
       describe: (volume) => ask("describe", volume),
+      versions: (volume, path) => ask("versions", volume, path),
+      deleted: (volume, seq, path) => ask("deleted", volume, seq, path),
       open: async (volume, seq) => options.open(await ask("locate", volume, seq), seq),
     });
     session = new Session(new Device(handles), tree, { onReady: () => scope.postMessage({ kind: "ready" }) });

@@ -3,7 +3,7 @@ import { INIT_FLAG, OPCODE } from "./abi.ts";
 import type { Received } from "./device.ts";
 import type { DirectoryNode, FileNode, Found } from "./filesystem.ts";
 import { Session, type SessionOptions } from "./session.ts";
-import { rootAttributes } from "./virtual.ts";
+import { ownAttributes } from "./virtual.ts";
 
 /** Plays the kernel: hands out the requests given, keeps the replies, then says that the mount is gone. */
 class FakeDevice {
@@ -53,20 +53,20 @@ const file: FileNode = {
   kind: "file",
   key: "file",
   attributeSeconds: 1,
-  attributes: () => rootAttributes("file", { type: "file", mode: 0o444, timeNs: 0n }),
+  attributes: () => ownAttributes("file", { type: "file", mode: 0o444, timeNs: 0n }),
   open: () => ({ caching: "keep", read: () => 0, seek: () => undefined }),
 };
 const found: Found = {
   node: file,
   nameSeconds: 1,
-  attributes: rootAttributes("file", { type: "file", mode: 0, timeNs: 0n }),
+  attributes: ownAttributes("file", { type: "file", mode: 0, timeNs: 0n }),
 };
 const root: DirectoryNode = {
   kind: "directory",
   key: "root",
   immutable: false,
   attributeSeconds: 1,
-  attributes: () => rootAttributes("root", { type: "directory", mode: 0o755, timeNs: 0n }),
+  attributes: () => ownAttributes("root", { type: "directory", mode: 0o755, timeNs: 0n }),
   lookup: () => found,
   list: () => [{ name: new Uint8Array([0x61]), inode: 1n, type: "file", found: () => found }],
 };

@@ -9,6 +9,8 @@
  * <volume>/README
  * ```
  *
+ * Each moment's folder also has a hidden one with versions of its files and what was deleted, see `version_nodes.ts`.
+ *
  * What lies below a moment never changes, and the kernel may keep it. What leads to a moment does change: the
  * kernel keeps none of those names, except a volume's for {@linkcode VOLUME_SECONDS}.
  *
@@ -29,17 +31,22 @@ import {
   nameBytes,
   nameText,
   nanosecondsOf,
-  rootAttributes,
+  ownAttributes,
   TextFile,
 } from "./virtual.ts";
+import { HIDDEN_NAME, hiddenFolder, type HiddenSource, type RememberedAnswer } from "./version_nodes.ts";
 import { volumeReadme } from "./volume_readme.ts";
 
 /** How long the kernel may keep the name of a volume, in seconds. */
 const VOLUME_SECONDS = 1;
 /** How long a listing of points serves look-ups of the names in it, in milliseconds. */
 const LISTING_MS = 1000;
+/** How long after its time a moment may still get company in its millisecond, in milliseconds of two clocks that differ. */
+const SETTLED_MS = 10_000;
 /** How many moments have their attributes remembered. */
 const REMEMBERED_MOMENTS = 10_000;
+/** How many lists of versions and of deleted files are remembered. */
+const REMEMBERED_ANSWERS = 32;
 const IMAGE_SUFFIX = ".img";
 
 /** What {@linkcode makeTree} takes besides the source of history. */
@@ -63,6 +70,7 @@ export function makeTree(source: TreeSource, options: TreeOptions = {}): FileSys
     moments,
     folders: new Lru(REMEMBERED_MOMENTS),
     images: new Lru(REMEMBERED_MOMENTS),
+    answers: new Lru(REMEMBERED_ANSWERS),
   };
   return { root: new VolumesDirectory(shared), close: () => moments.close() };
 }
@@ -74,6 +82,7 @@ interface Shared {
   readonly moments: MomentStore;
   readonly folders: Lru<FolderLook>;
   readonly images: Lru<Attributes>;
+  readonly answers: Lru<RememberedAnswer>;
 }
 
 /** A folder of Varve's own whose names come and go. */
@@ -90,7 +99,7 @@ abstract class ChangingDirectory implements DirectoryNode {
   }
 
   attributes(): Attributes {
-    return rootAttributes(this.key, { type: "directory", mode: 0o755, timeNs: this.#timeNs });
+    return ownAttributes(this.key, { type: "directory", mode: 0o755, timeNs: this.#timeNs });
   }
 
   async lookup(name: Uint8Array): Promise<Found | undefined> {
@@ -143,7 +152,7 @@ class Volume {
   readonly createdNs: bigint;
   readonly #shared: Shared;
   readonly #info: TreeVolume;
-  #listing: { readonly names: PointNames; readonly atMs: number } | undefined;
+  #listing: { readonly names: PointNames; readonly atMs: number; readonly wallMs: number } | undefined;
 
   constructor(shared: Shared, info: TreeVolume) {
     this.#shared = shared;
@@ -158,7 +167,7 @@ class Volume {
   /** The points as they are now. */
   async points(): Promise<PointNames> {
     const names = new PointNames(await this.#shared.source.listPoints(this.#info.name));
-    this.#listing = { names, atMs: this.#shared.nowMs() };
+    this.#listing = { names, atMs: this.#shared.nowMs(), wallMs: Date.now() };
     return names;
   }
 
@@ -170,38 +179,72 @@ class Volume {
       : undefined;
   }
 
+  /**
+   * The moment of a name that was listed. However long ago that was, it means the same, unless the moment was then so young that
+   * its millisecond may have got another point.
+   */
+  #listedMoment(name: string): Moment | undefined {
+    const recent = this.recentPoints()?.moment(name);
+    if (recent !== undefined) return recent;
+    const listing = this.#listing;
+    const known = listing?.names.moment(name);
+    if (listing === undefined || known === undefined) return undefined;
+    return Date.parse(known.time) < listing.wallMs - SETTLED_MS ? known : undefined;
+  }
+
   /** The moment of an expression; `undefined` when there is none, whatever the reason. */
-  async resolve(expression: string): Promise<Moment | undefined> {
-    try {
-      return await this.#shared.source.resolve(this.#info.name, expression);
-    } catch (thrown) {
-      if (thrown instanceof VarveError && ["invalid", "not-found", "not-retained"].includes(thrown.code)) {
-        return undefined;
-      }
-      throw thrown;
-    }
+  resolve(expression: string): Promise<Moment | undefined> {
+    return orNone(this.#shared.source.resolve(this.#info.name, expression));
   }
 
   /** The moment of a time as `points/` and `images/` spell it, listed or not. */
   async momentOfTime(name: string): Promise<Moment | undefined> {
     if (!isRfc3339(name)) return undefined;
-    const recent = this.recentPoints()?.moment(name);
-    if (recent !== undefined) return recent;
-    const points = await this.points();
-    // Where several points lie in one millisecond, that millisecond alone must not lead to yet another moment.
-    return points.moment(name) ?? (points.isAmbiguous(name) ? undefined : await this.resolve(name));
+    const listed = this.#listedMoment(name);
+    if (listed !== undefined) return listed;
+    const marks = new PointNames(await orNone(this.#shared.source.listMarksOf(this.#info.name, name)) ?? []);
+    // Where several marks lie in one millisecond, that millisecond alone must not lead to yet another moment.
+    return marks.moment(name) ?? (marks.isAmbiguous(name) ? undefined : await this.resolve(name));
   }
 
   /** The folder of a moment. One that cannot be opened yet is shown by another node, which says why and is not kept. */
   async folder(moment: Moment, path: string): Promise<Found> {
     const past = this.#past(moment);
-    const folder = new MomentFolder({ ...this.#shared, moment: past, path });
+    const folder = this.#momentFolder(past, path);
     try {
       return await foundNode(folder, 0);
     } catch (thrown) {
       if (!(thrown instanceof VarveError) || thrown.code !== "conflict") throw thrown;
       return await foundNode(notYetFolder(folder.key, past.timeNs, thrown), 0);
     }
+  }
+
+  #momentFolder(past: PastMoment, path: string): MomentFolder {
+    const folder: MomentFolder = new MomentFolder({
+      ...this.#shared,
+      moment: past,
+      path,
+      hidden: { name: HIDDEN_NAME, node: () => hiddenFolder(this.#hiddenSource(past, folder)) },
+    });
+    return folder;
+  }
+
+  #hiddenSource(past: PastMoment, folder: MomentFolder): HiddenSource {
+    const { source, answers, nowMs } = this.#shared;
+    const { name } = this.#info;
+    return {
+      key: folder.key,
+      timeNs: past.timeNs,
+      versions: (path) => source.versions(name, path),
+      deleted: (path) => source.deleted(name, past.seq, path),
+      find: (path, moment) =>
+        findBelow(
+          moment === undefined ? folder : this.#momentFolder(this.#past(moment), `seq:${moment.seq}`),
+          path,
+        ),
+      answers,
+      nowMs,
+    };
   }
 
   image(moment: Moment): ImageFile {
@@ -217,6 +260,30 @@ class Volume {
     const [info, points] = await Promise.all([this.#shared.source.describe(this.#info.name), this.points()]);
     return volumeReadme(info, points.size);
   }
+}
+
+/** Nothing where what was asked for does not exist. */
+async function orNone<T>(asked: Promise<T>): Promise<T | undefined> {
+  try {
+    return await asked;
+  } catch (thrown) {
+    if (thrown instanceof VarveError && ["invalid", "not-found", "not-retained"].includes(thrown.code)) {
+      return undefined;
+    }
+    throw thrown;
+  }
+}
+
+/** The node at a path below a folder; symbolic links are not followed. */
+async function findBelow(folder: DirectoryNode, path: string): Promise<Found | undefined> {
+  let found = await foundNode(folder, 0);
+  for (const name of path.split("/").filter((part) => part !== "")) {
+    if (found.node.kind !== "directory") return undefined;
+    const next = await found.node.lookup(nameBytes(name));
+    if (next === undefined) return undefined;
+    found = next;
+  }
+  return found;
 }
 
 function notYetFolder(folderKey: string, timeNs: bigint, reason: VarveError): DirectoryNode {
@@ -306,7 +373,7 @@ function foundMark(volume: Volume, mark: Moment & { name: string }, points: Poin
   const target = nameBytes(listed === undefined ? `../at/seq:${mark.seq}` : `../points/${listed}`);
   const key = volume.key("marks", mark.name, `${mark.seq}`, `${listed}`);
   const attributes = {
-    ...rootAttributes(key, { type: "symlink", mode: 0o777, timeNs: nanosecondsOf(mark.time) }),
+    ...ownAttributes(key, { type: "symlink", mode: 0o777, timeNs: nanosecondsOf(mark.time) }),
     sizeBytes: target.length,
   };
   const node: SymlinkNode = {

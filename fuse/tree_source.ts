@@ -7,7 +7,7 @@
 import type { Awaitable } from "../src/base/awaitable.ts";
 import type { BlockDevice } from "../src/base/block_device.ts";
 import type { PastDisk } from "../src/browse/past_file_system.ts";
-import type { Moment, PointInfo, VolumeInfo } from "../src/engine.ts";
+import type { DeletedFiles, FileVersionList, Moment, PointInfo, VolumeInfo } from "../src/engine.ts";
 
 /** What is listed at the top of the tree. */
 export interface TreeVolume {
@@ -36,12 +36,18 @@ export interface OpenView {
 export interface TreeSource {
   /** Every volume. */
   listVolumes(): Promise<TreeVolume[]>;
-  /** What `points/` lists (marks, tiers and the start of history), oldest first. */
+  /** What `points/` lists (marks, tiers and the start of history), oldest first. Goes over all moments. */
   listPoints(volume: string): Promise<PointInfo[]>;
+  /** Marks, and the start of history, within a millisecond that is given in RFC 3339; oldest first. Takes a look-up. */
+  listMarksOf(volume: string, millisecond: string): Promise<PointInfo[]>;
   /** Finds the moment that an expression of the time grammar names. */
   resolve(volume: string, expression: string): Promise<Moment>;
   /** What is known of a volume, for its `README`. */
   describe(volume: string): Promise<VolumeInfo>;
+  /** Every version of a file, by its path. */
+  versions(volume: string, path: string): Promise<FileVersionList>;
+  /** What a folder held before a moment and does not hold at it. */
+  deleted(volume: string, seq: number, path: string): Promise<DeletedFiles>;
   /** Opens the past at a sequence. */
   open(volume: string, seq: number): Promise<OpenView>;
 }

@@ -1,5 +1,5 @@
 /**
- * The parts of the tree that no guest owns: folders and texts made by Varve, all root's.
+ * The parts of the tree that no guest owns: folders and texts made by Varve.
  *
  * @module
  */
@@ -10,6 +10,8 @@ import type { Attributes, DirectoryNode, FileNode, Found, ListedName, Node, Open
 
 /** How long the kernel may keep what can never change, in seconds. */
 export const FOREVER_SECONDS = 86_400;
+
+const OWNER = { uid: Deno.uid() ?? 0, gid: Deno.gid() ?? 0 };
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
@@ -39,8 +41,8 @@ export function nanosecondsOf(time: string): bigint {
   return BigInt(Date.parse(time)) * 1_000_000n + BigInt(microseconds) * 1_000n;
 }
 
-/** Attributes of something that belongs to root and has one time. */
-export function rootAttributes(
+/** Attributes of something that belongs to whoever runs the appliance, and has one time. */
+export function ownAttributes(
   key: string,
   { type, mode, sizeBytes = 0, timeNs }: {
     type: GuestFileType;
@@ -53,8 +55,8 @@ export function rootAttributes(
     inode: inodeOf(key),
     type,
     mode,
-    uid: 0,
-    gid: 0,
+    uid: OWNER.uid,
+    gid: OWNER.gid,
     links: type === "directory" ? 2 : 1,
     sizeBytes,
     blocks512: Math.ceil(sizeBytes / 512),
@@ -89,7 +91,7 @@ export class FixedDirectory implements DirectoryNode {
 
   /** As for every folder of Varve's own. */
   attributes(): Attributes {
-    return rootAttributes(this.key, { type: "directory", mode: 0o755, timeNs: this.#timeNs });
+    return ownAttributes(this.key, { type: "directory", mode: 0o755, timeNs: this.#timeNs });
   }
 
   /** Finds a child. */
@@ -125,7 +127,7 @@ export class TextFile implements FileNode {
   /** Readable by everybody; the size is that of the text as it would be now. */
   attributes(): Awaitable<Attributes> {
     return chain(this.#text(), (text) =>
-      rootAttributes(this.key, {
+      ownAttributes(this.key, {
         type: "file",
         mode: 0o444,
         sizeBytes: encoder.encode(text).length,

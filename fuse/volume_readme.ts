@@ -38,6 +38,9 @@ export function volumeReadme(info: VolumeInfo, points: number): string {
     "  10:13                 yesterday 14:00",
     "  10m ago               2 hours ago",
     "",
+    "In the folder of each moment, .varve/versions/PATH/ has every version of a file, and .varve/deleted/PATH/",
+    "what a folder held before. They are not listed, just name them.",
+    "",
     "Below points/ and images/ it is a date and time as in the first line of these.",
     "",
   ].join("\n");

@@ -398,6 +398,90 @@ export interface FileContent extends Moment {
   body: ReadableStream<Uint8Array>;
 }
 
+/** From one moment to another, both included. */
+export interface MomentRange {
+  /** The first. */
+  from: Moment;
+  /** The last. */
+  until: Moment;
+}
+
+/** One version of a file, or a time without it. */
+export interface FileVersionInfo extends MomentRange {
+  /** The file; absent while there was none. */
+  file?: FileInfo;
+  /** Whether its bytes may differ from those of the version before; absent where that one is not known or had none. */
+  contentChanged?: boolean;
+}
+
+/** Every version of one file. */
+export interface FileVersionList {
+  /** The path asked for, normalised. */
+  path: string;
+  /** Versions and times without the file, newest first; two neighbours are never the same. */
+  versions: FileVersionInfo[];
+  /** Moments at which the file cannot be read, newest first. */
+  unreadable: (MomentRange & { reason: string })[];
+  /** Moments between which something short-lived may have been missed, newest first. */
+  unproven: MomentRange[];
+  /** Whether a limit was reached: older versions may exist. */
+  truncated: boolean;
+}
+
+/** Blocks that were written between two moments. */
+export interface BlockChanges {
+  /** The earlier moment. */
+  from: Moment;
+  /** The later one. */
+  to: Moment;
+  /** Bytes in `extents`. */
+  changedBytes: number;
+  /** Runs that were written after `from`, up to `to`; trims and zeroes too. */
+  extents: { offset: number; length: number }[];
+  /** Pass as `offset` to go on; absent on the last page. */
+  nextOffset?: number;
+}
+
+/** A file that is not the same at two moments. */
+export interface FileChange {
+  /** What happened to it. A file that was renamed may have been changed too. */
+  kind: "created" | "deleted" | "changed" | "renamed";
+  /** Its path at the later moment, or for a deleted one at the earlier. */
+  path: string;
+  /** Its path at the earlier moment, where that was another. */
+  previousPath?: string;
+  /** Whether its bytes may differ. */
+  contentChanged: boolean;
+  /** The file at the earlier moment. */
+  before?: FileInfo;
+  /** The file at the later moment. */
+  after?: FileInfo;
+}
+
+/** Files that are not the same at two moments. */
+export interface FileChanges {
+  /** The earlier moment. */
+  from: Moment;
+  /** The later one. */
+  to: Moment;
+  /** What changed. */
+  changes: FileChange[];
+  /** What could not be compared. */
+  unreadable: { path: string; reason: string }[];
+  /** Whether there are more than `limit`. */
+  truncated: boolean;
+}
+
+/** Files that a directory held before, and does not hold at a moment. */
+export interface DeletedFiles extends Moment {
+  /** The directory, normalised. */
+  path: string;
+  /** The last version of each, and the moments between which that was seen; newest first. */
+  files: (MomentRange & { file: FileInfo })[];
+  /** Whether a limit was reached: there may be more. */
+  truncated: boolean;
+}
+
 /** A page of points, oldest first. */
 export interface PointsPage {
   /** The points. */
@@ -569,6 +653,33 @@ export interface Engine {
   listFiles(volume: string, at: string, path: string): Promise<FileListing>;
   /** Content of a file of the past. */
   readFile(volume: string, at: string, path: string): Promise<FileContent>;
+
+  /**
+   * Every distinct version of one file in the window, newest first. `limit` counts versions: at most 1,000, by default 100;
+   * `from` and `to` are times in the grammar. A last symbolic link is not followed.
+   */
+  listFileVersions(
+    volume: string,
+    path: string,
+    options: { from?: string; to?: string; limit?: number },
+  ): Promise<FileVersionList>;
+  /** What a directory held before a moment and does not hold then. `limit` is at most 10,000, by default 1,000. */
+  listDeletedFiles(
+    volume: string,
+    at: string,
+    path: string,
+    options: { limit?: number },
+  ): Promise<DeletedFiles>;
+  /** Blocks written between two times, from `offset` on. `limit` counts extents: at most 10,000, by default 1,000. */
+  listBlockChanges(
+    volume: string,
+    options: { from: string; to: string; offset?: number; limit?: number },
+  ): Promise<BlockChanges>;
+  /** Files that differ between two times, at `path` and below. `limit` is at most 10,000, by default 1,000. */
+  listFileChanges(
+    volume: string,
+    options: { from: string; to: string; path?: string; limit?: number },
+  ): Promise<FileChanges>;
 
   /** Copies a moment to a target, as a job. Throws at once when the target is refused. */
   startRecovery(volume: string, request: RecoveryRequest, caller: Caller): Promise<JobInfo>;

@@ -1,5 +1,5 @@
 /**
- * Files of the past: directories and contents.
+ * Files of the past: directories, contents, versions, and what changed.
  *
  * @module
  */
@@ -8,8 +8,20 @@ import type { Engine } from "../../src/engine.ts";
 import { parseRange, slice } from "../byte_range.ts";
 import type { ApiApp } from "../context.ts";
 import { problemResponse } from "../problem.ts";
-import { json, needs, problems } from "../route.ts";
-import { ContentQuery, FileListingSchema, FilesQuery, VolumeParams } from "../schemas.ts";
+import { given, json, needs, problems } from "../route.ts";
+import {
+  BlockChangesSchema,
+  ContentQuery,
+  DeletedFilesSchema,
+  DeletedQuery,
+  DiffQuery,
+  FileChangesSchema,
+  FileListingSchema,
+  FilesQuery,
+  FileVersionsSchema,
+  VersionsQuery,
+  VolumeParams,
+} from "../schemas.ts";
 
 const list = createRoute({
   method: "get",
@@ -39,8 +51,63 @@ const content = createRoute({
   },
 });
 
+const versions = createRoute({
+  method: "get",
+  path: "/v1/volumes/{volume}/files/versions",
+  operationId: "listFileVersions",
+  summary: "Every version of one file, newest first",
+  tags: ["files"],
+  ...needs("read"),
+  request: { params: VolumeParams, query: VersionsQuery },
+  responses: { 200: json("The versions.", FileVersionsSchema), ...problems },
+});
+
+const deleted = createRoute({
+  method: "get",
+  path: "/v1/volumes/{volume}/files/deleted",
+  operationId: "listDeletedFiles",
+  summary: "Files that a directory held before a moment, and does not hold then",
+  tags: ["files"],
+  ...needs("read"),
+  request: { params: VolumeParams, query: DeletedQuery },
+  responses: { 200: json("The last version of each.", DeletedFilesSchema), ...problems },
+});
+
+const diff = createRoute({
+  method: "get",
+  path: "/v1/volumes/{volume}/diff",
+  operationId: "listChanges",
+  summary: "Blocks that were written between two moments, or files that differ",
+  tags: ["files"],
+  ...needs("read"),
+  request: { params: VolumeParams, query: DiffQuery },
+  responses: {
+    200: json("Blocks, or with `files` files.", z.union([BlockChangesSchema, FileChangesSchema])),
+    ...problems,
+  },
+});
+
 /** Registers the routes. */
 export function registerFiles(app: ApiApp, engine: Engine, closing: AbortSignal): void {
+  app.openapi(versions, async (c) => {
+    const { path, ...options } = c.req.valid("query");
+    return c.json(await engine.listFileVersions(c.req.valid("param").volume, path, given(options)), 200);
+  });
+
+  app.openapi(deleted, async (c) => {
+    const { at, path = "/", ...options } = c.req.valid("query");
+    return c.json(await engine.listDeletedFiles(c.req.valid("param").volume, at, path, given(options)), 200);
+  });
+
+  app.openapi(diff, async (c) => {
+    const { volume } = c.req.valid("param");
+    const { files, path, offset, ...span } = c.req.valid("query");
+    const changes = files === "true"
+      ? await engine.listFileChanges(volume, given({ ...span, path }))
+      : await engine.listBlockChanges(volume, given({ ...span, offset }));
+    return c.json(changes, 200);
+  });
+
   app.openapi(list, async (c) => {
     const { at, path = "/" } = c.req.valid("query");
     return c.json(await engine.listFiles(c.req.valid("param").volume, at, path), 200);

@@ -8,16 +8,22 @@
 import { VarveError } from "../../src/base/errors.ts";
 import type {
   AuditEntry,
+  BlockChanges,
   Caller,
   ClientEntry,
   CloneInfo,
   CreateCloneRequest,
   CreateVolumeRequest,
+  DeletedFiles,
   Engine,
   EventInfo,
+  FileChange,
+  FileChanges,
   FileContent,
   FileInfo,
   FileListing,
+  FileVersionInfo,
+  FileVersionList,
   JobInfo,
   MarkInfo,
   Moment,
@@ -255,6 +261,66 @@ export class FakeEngine implements Engine {
 
   async listFiles(volume: string, at: string, path: string): Promise<FileListing> {
     return this.#file(volume, at, path);
+  }
+
+  async listFileVersions(
+    volume: string,
+    path: string,
+    options: { from?: string; to?: string; limit?: number },
+  ): Promise<FileVersionList> {
+    const { file } = await this.#file(volume, options.to ?? "now", path);
+    const versions: FileVersionInfo[] = [
+      { from: NOW, until: NOW, file, contentChanged: true },
+      { from: CREATED, until: CREATED },
+    ];
+    const kept = versions.slice(0, options.limit);
+    return { path, versions: kept, unreadable: [], unproven: [], truncated: kept.length < versions.length };
+  }
+
+  async listDeletedFiles(volume: string, at: string, path: string): Promise<DeletedFiles> {
+    const moment = await this.resolve(volume, at);
+    const file = fakeFile("/etc/lost", "file", 7);
+    return { ...moment, path, files: [{ from: CREATED, until: CREATED, file }], truncated: false };
+  }
+
+  async listBlockChanges(
+    volume: string,
+    options: { from: string; to: string; offset?: number; limit?: number },
+  ): Promise<BlockChanges> {
+    const [from, to] = [await this.resolve(volume, options.from), await this.resolve(volume, options.to)];
+    const all = [{ offset: 0, length: 4096 }, { offset: 65536, length: 8192 }];
+    const extents = all.filter(({ offset }) => offset >= (options.offset ?? 0)).slice(0, options.limit);
+    const changedBytes = extents.reduce((sum, { length }) => sum + length, 0);
+    const last = extents.at(-1);
+    return {
+      from,
+      to,
+      changedBytes,
+      extents,
+      ...(last === undefined || last === all.at(-1) ? {} : { nextOffset: last.offset + last.length }),
+    };
+  }
+
+  async listFileChanges(
+    volume: string,
+    options: { from: string; to: string; path?: string; limit?: number },
+  ): Promise<FileChanges> {
+    const [from, to] = [await this.resolve(volume, options.from), await this.resolve(volume, options.to)];
+    const file = (path: string) => fakeFile(path, "file", 5);
+    const changes: FileChange[] = [
+      { kind: "created", path: "/etc/new", contentChanged: true, after: file("/etc/new") },
+      { kind: "deleted", path: "/etc/old", contentChanged: true, before: file("/etc/old") },
+      {
+        kind: "renamed",
+        path: "/etc/b",
+        previousPath: "/etc/a",
+        contentChanged: false,
+        before: file("/etc/a"),
+        after: file("/etc/b"),
+      },
+    ];
+    const kept = changes.slice(0, options.limit);
+    return { from, to, changes: kept, unreadable: [], truncated: kept.length < changes.length };
   }
 
   async readFile(volume: string, at: string, path: string): Promise<FileContent> {

@@ -17,7 +17,7 @@
  */
 import { BLOCK_BYTES } from "../base/block_device.ts";
 import { ExtentList, type KindExtent } from "../base/extent_list.ts";
-import { REGION_BYTES } from "../catalog/region_map.ts";
+import { findExtent, REGION_BYTES } from "../catalog/region_map.ts";
 import type { RegionCache } from "./view.ts";
 
 /** Regions looked up at most for one answer, so that it takes milliseconds however large the volume is. */
@@ -68,4 +68,30 @@ export function changesWithin(
     list.add(base + REGION_BYTES, "same");
   }
   return list.extents;
+}
+
+/**
+ * The newest command of the span that touched any block of `ranges`, or `undefined` when none did. Takes a look-up for each region
+ * that the ranges lie in and that was changed.
+ */
+export function lastChangeOf(
+  { regions, fromSeq, toSeq }: ChangeSpan,
+  ranges: Iterable<{ readonly offset: number; readonly length: number }>,
+): number | undefined {
+  let newest = fromSeq;
+  for (const range of ranges) {
+    const end = range.offset + range.length;
+    for (let region = Math.floor(range.offset / REGION_BYTES); region * REGION_BYTES < end; region++) {
+      if (!regions.mayDiffer(region, newest, toSeq)) continue;
+      const base = region * REGION_BYTES;
+      const endBlock = Math.ceil((end - base) / BLOCK_BYTES);
+      const extents = regions.get(region, toSeq);
+      for (let i = findExtent(extents, Math.max(0, Math.floor((range.offset - base) / BLOCK_BYTES)));; i++) {
+        const extent = extents[i];
+        if (extent === undefined || extent.firstBlock >= endBlock) break;
+        newest = Math.max(newest, extent.seq);
+      }
+    }
+  }
+  return newest > fromSeq ? newest : undefined;
 }

@@ -129,7 +129,7 @@ Deno.test("Moments.thin() below the present horizon drops only what is older: a 
     assert.deepEqual(moments.atSeq(20), { found: at(20) });
     assert.deepEqual(moments.atTime(at(31).timeUs), { found: undefined, older: at(30), newer: at(50) });
     assert.throws(() => map.resolveRetained(0, 25), /retention has dropped it/);
-    assert.deepEqual(map.resolveRetained(0, 20), []);
+    assert.deepEqual(map.resolveRetained(0, 20).extents, []);
   });
 });
 

@@ -28,6 +28,16 @@ export interface MapExtent extends PackedExtent {
   firstBlock: number;
 }
 
+/** A region as of one sequence, and as of those around it that show the same. */
+export interface ResolvedRegion {
+  /** Sorted extents without overlaps, holes among them; what is left out is a hole. */
+  readonly extents: PackedExtent[];
+  /** So it is from this sequence on; it may have been so before. */
+  readonly fromSeq: number;
+  /** Up to, not including, this sequence; it may be so behind it. */
+  readonly endSeq: number;
+}
+
 /** Names of the numbers kept in the `state` table. */
 export type StateName =
   /** Newest sequence in the map. */
@@ -55,6 +65,10 @@ const ROW_ENTRIES_MAX = 512;
 const KEYFRAME_ENTRIES_MIN = 1024;
 const FANOUT = 16;
 const LEVELS = 8;
+
+/** The newest hole at or before a sequence, and the next one behind it, of the nodes that a region lies in: one for each level. */
+const NEWEST_WIDE_HOLE = ofEachLevel("max(seq)", "seq <= ?");
+const NEXT_WIDE_HOLE = ofEachLevel("min(seq)", "seq > ?");
 
 /** A volume's recovery map. Readers in other threads open their own, with `readOnly`. */
 export class RecoveryMap {
@@ -250,31 +264,35 @@ export class RecoveryMap {
     // One snapshot for all of its look-ups: between them a prune in another thread may replace the region's rows.
     this.database.exec("SAVEPOINT resolve_region");
     try {
-      return this.#resolve(region, seq);
+      return this.#resolve(region, seq).extents;
     } finally {
       this.database.exec("RELEASE resolve_region");
     }
   }
 
   /** As `resolveRegion`, for readers: throws `not-retained` when a prune has dropped the sequence meanwhile. */
-  resolveRetained(region: number, seq: number): PackedExtent[] {
+  resolveRetained(region: number, seq: number): ResolvedRegion {
     this.database.exec("SAVEPOINT resolve_retained");
     try {
-      if (
-        seq < this.getState("horizon_seq", 0) &&
-        this.statement("SELECT 1 FROM kept WHERE seq = ?").get(seq) === undefined
-      ) {
-        throw new VarveError("not-retained", `read sequence ${seq}: retention has dropped it meanwhile`, {
-          hint: "Ask for a moment that is still kept.",
-        });
-      }
+      this.checkRetained(seq);
       return this.#resolve(region, seq);
     } finally {
       this.database.exec("RELEASE resolve_retained");
     }
   }
 
-  #resolve(region: number, seq: number): PackedExtent[] {
+  /** Throws `not-retained` when a prune has dropped a sequence. */
+  checkRetained(seq: number): void {
+    if (
+      seq >= this.getState("horizon_seq", 0) ||
+      this.statement("SELECT 1 FROM kept WHERE seq = ?").get(seq) !== undefined
+    ) return;
+    throw new VarveError("not-retained", `read sequence ${seq}: retention has dropped it meanwhile`, {
+      hint: "Ask for a moment that is still kept.",
+    });
+  }
+
+  #resolve(region: number, seq: number): ResolvedRegion {
     const painter = new RegionPainter();
     const keyframe = this.statement(
       "SELECT seq, packed FROM regions WHERE region = ? AND kind = 1 AND seq <= ? ORDER BY seq DESC LIMIT 1",
@@ -285,17 +303,27 @@ export class RecoveryMap {
     if (baseline !== undefined) unpackExtents(blobOf(baseline["packed"]), paint);
     if (keyframe !== undefined) unpackExtents(blobOf(keyframe["packed"]), paint);
     const keyframeSeq = Number(keyframe?.["seq"] ?? -1);
+    const holeSeq = this.#wideHoleSeq(region, seq);
+    let fromSeq = Math.max(0, keyframeSeq, holeSeq);
+    // Behind what this map has, more may be added at any time.
+    let endSeq = Math.max(seq, this.getState("indexed_seq", 0)) + 1;
     const deltas = this.statement(
       "SELECT packed FROM regions WHERE region = ? AND kind = 0 AND seq > ? AND seq <= ? ORDER BY seq",
     ).all(region, keyframeSeq, seq);
     for (const delta of deltas) {
       unpackExtents(blobOf(delta["packed"]), (extent) => {
-        if (extent.seq <= seq) painter.paint(extent);
+        if (extent.seq <= seq) {
+          painter.paint(extent);
+          fromSeq = Math.max(fromSeq, extent.seq);
+        } else endSeq = Math.min(endSeq, extent.seq);
       });
     }
-    const holeSeq = this.#wideHoleSeq(region, seq);
     if (holeSeq > keyframeSeq) painter.paintHole(holeSeq);
-    return painter.finish();
+    const next = this.statement(
+      "SELECT seq FROM regions WHERE region = ? AND kind = 0 AND seq > ? ORDER BY seq LIMIT 1",
+    ).get(region, seq);
+    endSeq = Math.min(endSeq, Number(next?.["seq"] ?? Infinity), this.#nextWideHoleSeq(region, seq));
+    return { extents: painter.finish(), fromSeq, endSeq };
   }
 
   /** Regions that ever held data, ascending. */
@@ -461,16 +489,13 @@ export class RecoveryMap {
   }
 
   #wideHoleSeq(region: number, seq: number): number {
-    let newest = -1;
-    let node = region;
-    for (let level = 0; level < LEVELS; level++) {
-      const row = this.statement(
-        "SELECT seq FROM wide_holes WHERE level = ? AND node = ? AND seq <= ? ORDER BY seq DESC LIMIT 1",
-      ).get(level, node, seq);
-      if (row !== undefined) newest = Math.max(newest, Number(row["seq"]));
-      node = Math.floor(node / FANOUT);
-    }
-    return newest;
+    const newest = this.statement(NEWEST_WIDE_HOLE).get(...nodesOf(region), seq);
+    return Number(newest?.["seq"] ?? -1);
+  }
+
+  #nextWideHoleSeq(region: number, seq: number): number {
+    const next = this.statement(NEXT_WIDE_HOLE).get(...nodesOf(region), seq);
+    return Number(next?.["seq"] ?? Infinity);
   }
 
   /** Closes the database. */
@@ -478,6 +503,21 @@ export class RecoveryMap {
     this.#statements.clear();
     this.database.close();
   }
+}
+
+/** One statement for all levels: most of a look-up's cost is that of calling the database. Its parameters: a node for each, a sequence. */
+function ofEachLevel(chosen: string, condition: string): string {
+  const parts = Array.from(
+    { length: LEVELS },
+    (_, level) =>
+      `SELECT ${chosen} AS seq FROM wide_holes WHERE level = ${level} AND node = ?${level + 1} AND ` +
+      condition.replace("?", `?${LEVELS + 1}`),
+  );
+  return `SELECT ${chosen} AS seq FROM (${parts.join(" UNION ALL ")})`;
+}
+
+function nodesOf(region: number): number[] {
+  return Array.from({ length: LEVELS }, (_, level) => Math.floor(region / FANOUT ** level));
 }
 
 /** A blob column as bytes. */

@@ -8,7 +8,7 @@ import { blockOf, checkRange } from "../base/bytes.ts";
 import { VarveError } from "../base/errors.ts";
 import { ExtentList } from "../base/extent_list.ts";
 import type { PackedExtent } from "../catalog/packing.ts";
-import type { RecoveryMap } from "../catalog/recovery_map.ts";
+import type { RecoveryMap, ResolvedRegion } from "../catalog/recovery_map.ts";
 import { findExtent, REGION_BLOCKS, REGION_BYTES } from "../catalog/region_map.ts";
 import type { SegmentReader } from "../journal/mod.ts";
 
@@ -16,11 +16,20 @@ import type { SegmentReader } from "../journal/mod.ts";
 const REGIONS_MAX = 512;
 /** Extents kept at most in all of them: about 100 bytes each. */
 const EXTENTS_MAX = 400_000;
+/** Sequences remembered for each region. */
+const RETAINED_MAX = 256;
+
+interface KeptRegion extends ResolvedRegion {
+  readonly region: number;
+  /** Sequences that were retained when they were asked for, behind the time when this was resolved. */
+  readonly retained: Set<number>;
+}
 
 /** Remembers resolved regions of one volume, the least recently used dropped first. */
 export class RegionCache {
   readonly #map: RecoveryMap;
-  readonly #regions = new Map<string, PackedExtent[]>();
+  readonly #byRegion = new Map<number, KeptRegion[]>();
+  readonly #byUse = new Set<KeptRegion>();
   #extents = 0;
 
   /** Resolves from `map`. */
@@ -30,19 +39,45 @@ export class RegionCache {
 
   /** The extents of a region as of `seq`. */
   get(region: number, seq: number): PackedExtent[] {
-    const key = `${region}:${seq}`;
-    let extents = this.#regions.get(key);
-    if (extents === undefined) {
-      extents = this.#map.resolveRetained(region, seq);
-      this.#extents += extents.length;
-    } else this.#regions.delete(key);
-    this.#regions.set(key, extents);
-    for (const [oldest, dropped] of this.#regions) {
-      if (this.#regions.size <= REGIONS_MAX && this.#extents <= EXTENTS_MAX || oldest === key) break;
-      this.#regions.delete(oldest);
-      this.#extents -= dropped.length;
+    let found = this.#find(region, seq);
+    if (found === undefined) {
+      found = { ...this.#map.resolveRetained(region, seq), region, retained: new Set([seq]) };
+      const same = this.#byRegion.get(region);
+      if (same === undefined) this.#byRegion.set(region, [found]);
+      else same.push(found);
+      this.#extents += found.extents.length;
+    } else {
+      if (!found.retained.has(seq)) this.#checkRetained(found, seq);
+      this.#byUse.delete(found);
     }
-    return extents;
+    this.#byUse.add(found);
+    for (const oldest of this.#byUse) {
+      if (this.#byUse.size <= REGIONS_MAX && this.#extents <= EXTENTS_MAX || oldest === found) break;
+      this.#drop(oldest);
+    }
+    return found.extents;
+  }
+
+  #find(region: number, seq: number): KeptRegion | undefined {
+    return this.#byRegion.get(region)?.find(({ fromSeq, endSeq }) => fromSeq <= seq && seq < endSeq);
+  }
+
+  /**
+   * What was resolved at one retained sequence holds at another one: versions that were pruned before, neither of them sees. Of one
+   * that is gone it says nothing, so each is asked about once, after the region was resolved.
+   */
+  #checkRetained({ retained }: KeptRegion, seq: number): void {
+    this.#map.checkRetained(seq);
+    if (retained.size === RETAINED_MAX) retained.clear();
+    retained.add(seq);
+  }
+
+  #drop(kept: KeptRegion): void {
+    this.#byUse.delete(kept);
+    this.#extents -= kept.extents.length;
+    const others = this.#byRegion.get(kept.region)?.filter((each) => each !== kept) ?? [];
+    if (others.length > 0) this.#byRegion.set(kept.region, others);
+    else this.#byRegion.delete(kept.region);
   }
 
   /** The first region at or after `region` that ever held data. */
@@ -52,14 +87,64 @@ export class RegionCache {
 
   /** Whether anything in a region may have changed after one sequence up to another; `false` is certain. */
   mayDiffer(region: number, fromSeq: number, toSeq: number): boolean {
+    const known = this.#find(region, toSeq);
+    if (known !== undefined && known.fromSeq <= fromSeq) return false;
     return this.#map.mayDiffer(region, fromSeq, toSeq);
   }
 
   /** Forgets everything: compaction has moved bytes to other segments. */
   clear(): void {
-    this.#regions.clear();
+    this.#byRegion.clear();
+    this.#byUse.clear();
     this.#extents = 0;
   }
+}
+
+/** Blocks of one read that are looked for in a {@linkcode BlockCache}: more are content, which is seldom read again. */
+const CACHED_RUN_BLOCKS = 16;
+
+/**
+ * Proved blocks of one volume, by number and the sequence that wrote them: so they serve every moment that shows them, and stay
+ * right when compaction moves their bytes. For readers that look at the same metadata at many moments.
+ */
+export class BlockCache {
+  readonly #blocksMax: number;
+  readonly #blocks = new Map<
+    number,
+    { readonly block: number; readonly seq: number; readonly bytes: Uint8Array }
+  >();
+
+  /** Keeps at most `maxBytes`. */
+  constructor(maxBytes: number) {
+    this.#blocksMax = Math.floor(maxBytes / BLOCK_BYTES);
+  }
+
+  /** Copies a block to `target` when it is here. */
+  copy(block: number, seq: number, target: Uint8Array): boolean {
+    const key = keyOf(block, seq);
+    const kept = this.#blocks.get(key);
+    if (kept === undefined || kept.block !== block || kept.seq !== seq) return false;
+    this.#blocks.delete(key);
+    this.#blocks.set(key, kept);
+    target.set(kept.bytes);
+    return true;
+  }
+
+  /** Keeps a copy of a block. */
+  add(block: number, seq: number, bytes: Uint8Array): void {
+    const key = keyOf(block, seq);
+    this.#blocks.delete(key);
+    this.#blocks.set(key, { block, seq, bytes: bytes.slice() });
+    for (const oldest of this.#blocks.keys()) {
+      if (this.#blocks.size <= this.#blocksMax) break;
+      this.#blocks.delete(oldest);
+    }
+  }
+}
+
+/** Numbers that meet elsewhere share a place, and the later one has it. */
+function keyOf(block: number, seq: number): number {
+  return seq % 2 ** 37 * 65_536 + block % 65_536;
 }
 
 /** What a view reads from. */
@@ -68,6 +153,8 @@ export interface ViewSource {
   readonly regions: RegionCache;
   /** The volume's segments. */
   readonly segments: SegmentReader;
+  /** Blocks that were read before, when views of many moments are read. */
+  readonly blocks?: BlockCache;
 }
 
 /** Opens the volume as of `seq`. The sequence must be in the recovery map; the source must outlive the view. */
@@ -138,17 +225,33 @@ export class View implements BlockDevice {
       const until = Math.min(end, extent.firstBlock + extent.blockCount);
       const part = target.subarray((block - from) * BLOCK_BYTES, (until - from) * BLOCK_BYTES);
       if (extent.segment === 0) part.fill(0);
-      else {
-        this.#source.segments.readBlocks({
-          segment: extent.segment,
-          recordOffset: extent.recordOffset,
-          payloadBlock: extent.payloadBlock + (block - extent.firstBlock),
-          blockCount: until - block,
-          seq: extent.seq,
-          firstBlock: region * REGION_BLOCKS + block,
-        }, part);
-      }
+      else this.#readExtent(extent, region, block, part);
       block = until;
+    }
+  }
+
+  /** Fills blocks that lie in one extent, from `block` of its region on. */
+  #readExtent(extent: PackedExtent, region: number, block: number, target: Uint8Array): void {
+    const { segments, blocks } = this.#source;
+    const run = {
+      segment: extent.segment,
+      recordOffset: extent.recordOffset,
+      payloadBlock: extent.payloadBlock + (block - extent.firstBlock),
+      blockCount: target.length / BLOCK_BYTES,
+      seq: extent.seq,
+      firstBlock: region * REGION_BLOCKS + block,
+    };
+    const cache = run.blockCount <= CACHED_RUN_BLOCKS ? blocks : undefined;
+    const partOf = (index: number) => target.subarray(index * BLOCK_BYTES, (index + 1) * BLOCK_BYTES);
+    let known = 0;
+    while (cache !== undefined && known < run.blockCount) {
+      if (!cache.copy(run.firstBlock + known, run.seq, partOf(known))) break;
+      known++;
+    }
+    if (known === run.blockCount) return;
+    segments.readBlocks(run, target);
+    for (let index = known; cache !== undefined && index < run.blockCount; index++) {
+      cache.add(run.firstBlock + index, run.seq, partOf(index));
     }
   }
 

@@ -5,7 +5,7 @@ import { type MapExtent, RecoveryMap } from "../catalog/recovery_map.ts";
 import { REGION_BYTES } from "../catalog/region_map.ts";
 import { MemoryDisk } from "../disk/mod.ts";
 import { extentsOf, JournalWriter, type NewRecord, segmentFileName, SegmentReader } from "../journal/mod.ts";
-import { RegionCache, View } from "./view.ts";
+import { BlockCache, RegionCache, View } from "./view.ts";
 
 /** Two regions and a bit; the last block is cut. */
 const SIZE = 2 * REGION_BYTES + 5 * BLOCK_BYTES + 77;
@@ -189,6 +189,71 @@ Deno.test("View's extents cover a range exactly, by turns, and call nothing a ho
   });
 });
 
+Deno.test("RegionCache answers with one look-up for all sequences between two changes, but for what a prune has dropped", () => {
+  withHistory(({ map, change, regions }) => {
+    for (let seq = 1; seq <= 9; seq++) {
+      if (seq % 3 === 0) {
+        change({ firstBlock: seq, length: BLOCK_BYTES }, new Uint8Array(BLOCK_BYTES).fill(seq));
+      } else {change(
+          { firstBlock: REGION_BYTES / BLOCK_BYTES, length: BLOCK_BYTES },
+          new Uint8Array(BLOCK_BYTES),
+        );}
+    }
+    map.setState("indexed_seq", 9);
+    let resolved = 0;
+    const resolve = map.resolveRetained.bind(map);
+    map.resolveRetained = (region, seq) => {
+      resolved++;
+      return resolve(region, seq);
+    };
+    for (const seq of [9, 8, 7, 6, 5, 4, 3, 8, 5, 3, 9]) {
+      const written = regions.get(0, seq).map((extent) => extent.seq);
+      assert.deepEqual(written, [3, 6, 9].filter((each) => each <= seq), `at ${seq}`);
+    }
+    assert.equal(resolved, 3);
+    regions.get(0, 20);
+    assert.equal(resolved, 4, "beyond what is indexed nothing is known");
+    assert.equal(regions.mayDiffer(0, 6, 8), false);
+    assert.equal(regions.mayDiffer(0, 5, 8), true);
+    map.setState("horizon_seq", 8);
+    assert.throws(() => regions.get(0, 2), { name: "VarveError", code: "not-retained" });
+    map.transaction(() => map.statement("INSERT INTO kept VALUES (4, 1, 1, 1)").run());
+    const kept = new RegionCache(map);
+    assert.equal(kept.get(0, 4).length, 1);
+    assert.throws(() => kept.get(0, 5), { name: "VarveError", code: "not-retained" });
+  });
+});
+
+Deno.test("BlockCache serves every moment that shows a block, and View reads through it what it reads without", () => {
+  const cache = new BlockCache(3 * BLOCK_BYTES);
+  const block = (value: number) => new Uint8Array(BLOCK_BYTES).fill(value);
+  const target = new Uint8Array(BLOCK_BYTES);
+  for (const number of [1, 2, 3]) cache.add(number, 10, block(number));
+  assert.ok(cache.copy(1, 10, target));
+  assert.deepEqual(target, block(1));
+  assert.ok(!cache.copy(1, 11, target), "another version");
+  cache.add(4, 10, block(4));
+  assert.ok(!cache.copy(2, 10, target), "what was used longest ago has left");
+  cache.add(4 + 65_536, 10, block(5));
+  assert.ok(!cache.copy(4, 10, target), "what shares a place is never taken for another");
+
+  withHistory((history) => {
+    for (let seq = 1; seq <= 20; seq++) {
+      history.change(
+        { firstBlock: seq % 7, length: 3 * BLOCK_BYTES },
+        new Uint8Array(3 * BLOCK_BYTES).fill(seq),
+      );
+    }
+    const blocks = new BlockCache(8 * BLOCK_BYTES);
+    for (const seq of [20, 19, 3, 20, 12, 3]) {
+      const [plain, cached] = [new Uint8Array(10 * BLOCK_BYTES), new Uint8Array(10 * BLOCK_BYTES)];
+      history.view(seq).read(0, plain);
+      new View({ ...history, blocks }, seq, SIZE).read(0, cached);
+      assert.deepEqual(cached, plain, `at ${seq}`);
+    }
+  });
+});
+
 Deno.test("View cannot be written, and refuses ranges beyond its end", async () => {
   withHistory((history) => {
     const view = history.view(0);
@@ -260,7 +325,7 @@ Deno.test("RegionCache answers from memory until it is cleared, and keeps a boun
   const large = { seq: 1, firstBlock: 0, blockCount: 1, segment: 1, recordOffset: 0, payloadBlock: 0 };
   map.resolveRetained = () => {
     resolved++;
-    return new Array(150_000).fill(large);
+    return { extents: new Array(150_000).fill(large), fromSeq: 0, endSeq: 1 };
   };
   cache.clear();
   resolved = 0;

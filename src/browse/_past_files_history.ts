@@ -26,10 +26,14 @@ export interface PastSource extends ViewSource {
 /** The history of a path, whose moments are opened in this thread: for a Worker. */
 export function pastFileHistory(source: PastSource, path: string): FileHistory {
   const { map, regions, gaps } = source;
+  const notes = new Map<string, unknown>();
   return {
     moments: new MapMomentSteps(map, gaps),
     probe: (seq) => {
-      const device = new NotingDevice(new View(source, seq, source.sizeAt(seq)));
+      const newestChange = (offset: number, length: number) =>
+        lastChangeOf({ regions, fromSeq: 0, toSeq: seq }, [{ offset, length }]) ?? 0;
+      const view = new View(source, seq, source.sizeAt(seq));
+      const device = new NotingDevice(view, { seq, notes, newestChange });
       return Promise.resolve(probeFile(device, openGuestDisk, path));
     },
     lastChange: (ranges, fromSeq, toSeq) => lastChangeOf({ regions, fromSeq, toSeq }, ranges),

@@ -4,6 +4,7 @@
  * @module
  */
 import { BLOCK_BYTES, type BlockDevice, type Extent } from "../base/block_device.ts";
+import type { DeviceMoment, MomentDevice } from "../guestfs/moment_device.ts";
 
 /** A run of bytes of a volume. */
 export interface ByteRange {
@@ -13,38 +14,44 @@ export interface ByteRange {
   readonly length: number;
 }
 
-/** A set of blocks of a volume. */
-export class BlockSet {
-  readonly #blocks = new Set<number>();
+/** Ranges noted before they are joined. */
+const LOOSE_MAX = 8192;
 
-  /** Number of blocks in it. */
-  get size(): number {
-    return this.#blocks.size;
-  }
+/** A set of blocks of a volume, for many additions and few questions. */
+export class BlockSet {
+  #ranges: { offset: number; length: number }[] = [];
+  #looseMax = LOOSE_MAX;
 
   /** Adds every block that has bytes of the range. */
   add(offset: number, length: number): void {
-    const end = offset + length;
-    for (let block = Math.floor(offset / BLOCK_BYTES); block * BLOCK_BYTES < end; block++) {
-      this.#blocks.add(block);
+    const first = Math.floor(offset / BLOCK_BYTES) * BLOCK_BYTES;
+    const end = Math.ceil((offset + length) / BLOCK_BYTES) * BLOCK_BYTES;
+    const last = this.#ranges.at(-1);
+    if (last !== undefined && first >= last.offset && first <= last.offset + last.length) {
+      last.length = Math.max(last.length, end - last.offset);
+      return;
     }
+    if (this.#ranges.length >= this.#looseMax) {
+      this.#ranges = joined(this.#ranges);
+      this.#looseMax = LOOSE_MAX + 2 * this.#ranges.length;
+    }
+    this.#ranges.push({ offset: first, length: end - first });
   }
 
   /** Forgets everything. */
   clear(): void {
-    this.#blocks.clear();
+    this.#ranges = [];
+    this.#looseMax = LOOSE_MAX;
   }
 
   /** The blocks as sorted ranges with space between them. */
   ranges(): ByteRange[] {
-    return joined(
-      Array.from(this.#blocks, (block) => ({ offset: block * BLOCK_BYTES, length: BLOCK_BYTES })),
-    );
+    return joined(this.#ranges);
   }
 }
 
 /** Ranges sorted, and joined where they meet. */
-export function joined(ranges: readonly ByteRange[]): ByteRange[] {
+export function joined(ranges: readonly ByteRange[]): { offset: number; length: number }[] {
   const result: { offset: number; length: number }[] = [];
   for (const { offset, length } of ranges.toSorted((a, b) => a.offset - b.offset)) {
     const last = result.at(-1);
@@ -56,16 +63,27 @@ export function joined(ranges: readonly ByteRange[]): ByteRange[] {
 }
 
 /** A device that notes in `noted` every block that is read from another. */
-export class NotingDevice implements BlockDevice {
+export class NotingDevice implements MomentDevice {
   readonly sizeBytes: number;
   readonly readOnly = true;
   /** Blocks that were read. */
   readonly noted: BlockSet = new BlockSet();
+  readonly moment: DeviceMoment | undefined;
   readonly #device: BlockDevice;
 
-  /** Reads from `device`. */
-  constructor(device: BlockDevice) {
+  /** Reads from `device`, which shows a `moment` when that is known. */
+  constructor(device: BlockDevice, moment?: Omit<DeviceMoment, "relyOn" | "scope">) {
     this.#device = device;
+    if (moment !== undefined) {
+      const relyOn = (offset: number, length: number) => this.noted.add(offset, length);
+      this.moment = {
+        seq: moment.seq,
+        notes: moment.notes,
+        scope: "",
+        newestChange: (offset, length) => moment.newestChange(offset, length),
+        relyOn,
+      };
+    }
     this.sizeBytes = device.sizeBytes;
   }
 

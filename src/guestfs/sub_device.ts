@@ -5,9 +5,10 @@
  */
 import type { BlockDevice, Extent } from "../base/block_device.ts";
 import { VarveError } from "../base/errors.ts";
+import { type DeviceMoment, type MomentDevice, momentOf } from "./moment_device.ts";
 
 /** A read-only window of a device: offset 0 is `offset` of the parent. Every changing call throws `read-only`. */
-export class SubDevice implements BlockDevice {
+export class SubDevice implements MomentDevice {
   /** Length of the window in bytes. */
   readonly sizeBytes: number;
   /** Always true. */
@@ -26,6 +27,19 @@ export class SubDevice implements BlockDevice {
     this.#parent = parent;
     this.#offset = offset;
     this.sizeBytes = length;
+  }
+
+  /** The parent's moment, with offsets of the window. */
+  get moment(): DeviceMoment | undefined {
+    const moment = momentOf(this.#parent);
+    if (moment === undefined) return undefined;
+    return {
+      seq: moment.seq,
+      notes: moment.notes,
+      scope: `${moment.scope}${this.#offset}+${this.sizeBytes} `,
+      newestChange: (offset, length) => moment.newestChange(this.#offset + offset, length),
+      relyOn: (offset, length) => moment.relyOn(this.#offset + offset, length),
+    };
   }
 
   /** Fills `target` from `offset` of the window. */

@@ -88,8 +88,7 @@ export class RegionCache {
   /** Whether anything in a region may have changed after one sequence up to another; `false` is certain. */
   mayDiffer(region: number, fromSeq: number, toSeq: number): boolean {
     const known = this.#find(region, toSeq);
-    if (known !== undefined && known.fromSeq <= fromSeq) return false;
-    return this.#map.mayDiffer(region, fromSeq, toSeq);
+    return known === undefined ? this.#map.mayDiffer(region, fromSeq, toSeq) : known.fromSeq > fromSeq;
   }
 
   /** Forgets everything: compaction has moved bytes to other segments. */

@@ -30,6 +30,7 @@ import { crc32c } from "./crc32c.ts";
 import { type FastCommitTag, readFastCommits } from "./fast_commit.ts";
 import type { Inode } from "./inode.ts";
 import { crc32BigEndian } from "./legacy_crc.ts";
+import { LogMemory, type LogRange, type Tag, type Transaction } from "./log_memory.ts";
 import type { ExtVolume } from "./volume.ts";
 
 /** What the journal adds to the blocks on disk. */
@@ -58,6 +59,9 @@ const FAST_COMMIT_BLOCKS_DEFAULT = 256;
 /** Blocks of the log and records in them that one replay takes; only a hostile log has more. */
 const RECORDS_MAX = 2_000_000;
 
+/** Pieces that a log may lie in for its transactions to be remembered from moment to moment. */
+const LOG_PIECES_MAX = 16;
+
 const NO_CHECKSUM = new Uint8Array(4);
 
 /** The layout of a log and how it is checked. */
@@ -79,17 +83,6 @@ interface Log {
   readonly fastEnd: number;
 }
 
-interface Tag {
-  readonly block: number;
-  readonly escaped: boolean;
-  /** Block of the log, counted from its start. */
-  readonly position: number;
-  /** Sequence of its transaction, and its place among those read. */
-  readonly sequence: number;
-  readonly ordinal: number;
-  readonly checksum: number;
-}
-
 /** Reads the journal of a volume that was opened without one. The caller has seen that recovery is needed. */
 export function readJournal(volume: ExtVolume): JournalReplay {
   const reader = new LogReader(volume);
@@ -98,10 +91,11 @@ export function readJournal(volume: ExtVolume): JournalReplay {
   const { newest, revoked, sequence } = scanLog(log, reader);
   const blocks = new Map<number, number>();
   for (const tag of newest.values()) {
-    if ((revoked.get(tag.block) ?? -1) >= tag.ordinal) continue;
-    if (!dataChecksumHolds(log, tag, reader)) {
+    if ((revoked.get(tag.block) ?? -1) >= ordinalOf(log, tag)) continue;
+    if (!tag.isProved && !dataChecksumHolds(log, tag, reader)) {
       throw fail(`the checksum of the new content of block ${tag.block} does not match`);
     }
+    tag.isProved = true;
     blocks.set(tag.block, reader.physical(tag.position) * 2 + (tag.escaped ? 1 : 0));
   }
   const fastCommits = readFastCommits(
@@ -148,6 +142,45 @@ class LogReader {
       this.#run = { start: position, end: position + run.count, physical: run.physical };
     }
     return this.#run.physical + position - this.#run.start;
+  }
+
+  /** What is remembered of transactions, when the device shows one moment of many and the log lies in few pieces. */
+  memory(
+    log: Log,
+  ): {
+    find(position: number, sequence: number): Transaction | undefined;
+    add(transaction: Transaction): void;
+  } | undefined {
+    const moment = this.#volume.moment;
+    if (moment === undefined) return undefined;
+    const pieces = this.#pieces(0, log.end);
+    if (pieces.length > LOG_PIECES_MAX) return undefined;
+    const { first, end, bits64, csumV2, csumV3, seed } = log;
+    const memory = LogMemory.of(moment, JSON.stringify([pieces, first, end, bits64, csumV2, csumV3, seed]));
+    return {
+      find: (position, sequence) => memory.find(moment, position, sequence),
+      add: (transaction) => {
+        const { position, blockCount } = transaction;
+        const beforeEnd = Math.min(blockCount, end - position);
+        const ranges = [
+          ...this.#pieces(position, position + beforeEnd),
+          ...this.#pieces(first, first + blockCount - beforeEnd),
+        ];
+        memory.add(moment, transaction, ranges);
+      },
+    };
+  }
+
+  /** Where blocks of the log lie on the device; more than `LOG_PIECES_MAX` are not told. */
+  #pieces(from: number, end: number): LogRange[] {
+    const pieces: LogRange[] = [];
+    for (let position = from; position < end && pieces.length <= LOG_PIECES_MAX;) {
+      const offset = this.physical(position) * this.blockBytes;
+      const count = Math.min(end, this.#run.end) - position;
+      pieces.push({ offset, length: count * this.blockBytes });
+      position += count;
+    }
+    return pieces;
   }
 }
 
@@ -201,16 +234,6 @@ function openLog(reader: LogReader): Log {
   };
 }
 
-/** One transaction while it is read; it counts only once its commit block is seen. */
-interface Transaction {
-  readonly tags: Tag[];
-  readonly revokes: number[];
-  /** A descriptor or revoke block did not match its checksum: stale, or damaged. */
-  suspicious: boolean;
-  /** CRC-32 of descriptors and data, for the first kind of checksum. */
-  sum: number;
-}
-
 /** From a block to its newest copy, to its newest revoke, and the sequence that the next transaction would have. */
 interface ScannedLog {
   readonly newest: ReadonlyMap<number, Tag>;
@@ -218,65 +241,93 @@ interface ScannedLog {
   readonly sequence: number;
 }
 
+/** Place of a transaction among those that are read: their sequences follow one another. */
+function ordinalOf(log: Log, { sequence }: Pick<Transaction, "sequence">): number {
+  return (sequence - log.sequence) >>> 0;
+}
+
 function scanLog(log: Log, reader: LogReader): ScannedLog {
   const newest = new Map<number, Tag>();
   const revoked = new Map<number, number>();
-  const newTransaction = (): Transaction => ({ tags: [], revokes: [], suspicious: false, sum: 0xffffffff });
-  let transaction = newTransaction();
+  const memory = log.csumV1 ? undefined : reader.memory(log);
   let sequence = log.sequence;
-  let ordinal = 0;
-  let records = 0;
   let position = log.start;
   let lastCommitTime = 0n;
-  const advance = () => {
-    const current = position++;
-    if (position >= log.end) position -= log.end - log.first;
-    return current;
-  };
-
+  let records = 0;
   // A log holds each of its blocks once: going on for longer means going in circles.
-  for (let left = log.end - log.first; left > 0; left--) {
-    const block = reader.read(advance());
-    if (u32be(block, 0) !== JOURNAL_MAGIC || u32be(block, 8) !== sequence) break;
-    const type = u32be(block, 4);
-    records++;
-    if (type === TYPE.descriptor) {
-      if (!tailChecksumHolds(log, block)) transaction.suspicious = true;
-      if (log.csumV1) transaction.sum = crc32BigEndian(transaction.sum, block);
-      const tags = tagsOf(log, block);
-      left -= tags.length;
-      records += tags.length;
-      for (const tag of tags) {
-        const at = advance();
-        transaction.tags.push({ ...tag, position: at, sequence, ordinal });
-        if (log.csumV1) transaction.sum = crc32BigEndian(transaction.sum, reader.read(at));
-      }
-    } else if (type === TYPE.revoke) {
-      if (!tailChecksumHolds(log, block)) transaction.suspicious = true;
-      const revokes = transaction.suspicious ? [] : revokesOf(log, block);
-      records += revokes.length;
-      for (const revoke of revokes) transaction.revokes.push(revoke);
-    } else if (type === TYPE.commit) {
-      const commitTime = BigInt(u32be(block, 48)) << 32n | BigInt(u32be(block, 52));
-      if (transaction.suspicious) {
-        if (commitTime >= lastCommitTime) throw fail(`transaction ${sequence} is damaged`);
-        break;
-      }
-      if (!commitChecksumHolds(log, block, transaction.sum)) break;
-      for (const tag of transaction.tags) newest.set(tag.block, tag);
-      for (const revoke of transaction.revokes) revoked.set(revoke, ordinal);
-      transaction = newTransaction();
-      sequence = (sequence + 1) >>> 0;
-      lastCommitTime = commitTime;
-      ordinal++;
-    } else {
-      break;
-    }
-    if (records > RECORDS_MAX) {
-      throw new VarveError("unsupported", "replaying the journal: it holds more blocks than Varve can keep");
-    }
+  for (let left = log.end - log.first; left > 0;) {
+    const place = { position, sequence, left, lastCommitTime, recordsLeft: RECORDS_MAX - records };
+    const known = memory?.find(position, sequence);
+    const transaction = known !== undefined && known.blockCount <= left
+      ? known
+      : readTransaction(log, reader, place);
+    if (transaction === undefined) break;
+    if (transaction !== known) memory?.add(transaction);
+    for (const tag of transaction.tags) newest.set(tag.block, tag);
+    for (const revoke of transaction.revokes) revoked.set(revoke, ordinalOf(log, transaction));
+    records += transaction.blockCount + transaction.revokes.length;
+    if (records > RECORDS_MAX) throw tooMuch();
+    left -= transaction.blockCount;
+    position = log.first + (position - log.first + transaction.blockCount) % (log.end - log.first);
+    sequence = (sequence + 1) >>> 0;
+    lastCommitTime = transaction.commitTime;
   }
   return { newest, revoked, sequence };
+}
+
+function tooMuch(): VarveError {
+  return new VarveError("unsupported", "replaying the journal: it holds more blocks than Varve can keep");
+}
+
+/** Where a transaction is to begin, and what of the log and of the limits is left. */
+interface LogPlace {
+  readonly position: number;
+  readonly sequence: number;
+  readonly left: number;
+  readonly lastCommitTime: bigint;
+  readonly recordsLeft: number;
+}
+
+/** Reads one transaction; it counts only once its commit block is seen, else it is `undefined` and ends the log. */
+function readTransaction(log: Log, reader: LogReader, place: LogPlace): Transaction | undefined {
+  const { sequence, left } = place;
+  const tags: Tag[] = [];
+  const revokes: number[] = [];
+  /** A descriptor or revoke block did not match its checksum: stale, or damaged. */
+  let suspicious = false;
+  /** CRC-32 of descriptors and data, for the first kind of checksum. */
+  let sum = 0xffffffff;
+  let blockCount = 0;
+  const advance = () => log.first + (place.position - log.first + blockCount++) % (log.end - log.first);
+  while (blockCount < left) {
+    const block = reader.read(advance());
+    if (u32be(block, 0) !== JOURNAL_MAGIC || u32be(block, 8) !== sequence) return undefined;
+    const type = u32be(block, 4);
+    if (type === TYPE.descriptor) {
+      if (!tailChecksumHolds(log, block)) suspicious = true;
+      if (log.csumV1) sum = crc32BigEndian(sum, block);
+      for (const tag of tagsOf(log, block)) {
+        const position = advance();
+        tags.push({ ...tag, position, sequence, isProved: false });
+        if (log.csumV1) sum = crc32BigEndian(sum, reader.read(position));
+      }
+    } else if (type === TYPE.revoke) {
+      if (!tailChecksumHolds(log, block)) suspicious = true;
+      for (const revoke of suspicious ? [] : revokesOf(log, block)) revokes.push(revoke);
+    } else if (type === TYPE.commit) {
+      const commitTime = BigInt(u32be(block, 48)) << 32n | BigInt(u32be(block, 52));
+      if (suspicious) {
+        if (commitTime >= place.lastCommitTime) throw fail(`transaction ${sequence} is damaged`);
+        return undefined;
+      }
+      if (!commitChecksumHolds(log, block, sum)) return undefined;
+      return { sequence, position: place.position, blockCount, tags, revokes, commitTime };
+    } else {
+      return undefined;
+    }
+    if (blockCount + revokes.length > place.recordsLeft) throw tooMuch();
+  }
+  return undefined;
 }
 
 /**

@@ -4,6 +4,7 @@
  * @module
  */
 import type { BlockDevice } from "../../base/block_device.ts";
+import { type DeviceMoment, momentOf } from "../moment_device.ts";
 import { type BlockOverlay, BlockSource } from "./block_source.ts";
 import { findExtentRun, type Run } from "./extents.ts";
 import { FastCommitOverlay } from "./fast_commit_overlay.ts";
@@ -23,6 +24,8 @@ export class ExtVolume {
   readonly groups: GroupTable;
   /** Its inodes. */
   readonly inodes: InodeTable;
+  /** The moment that the device shows, when it knows it. */
+  readonly moment: DeviceMoment | undefined;
   /** What fast commits changed since the last transaction of the journal. */
   readonly newer: FastCommitOverlay = new FastCommitOverlay();
 
@@ -31,6 +34,7 @@ export class ExtVolume {
    * {@linkcode parseSuperblock}.
    */
   constructor(device: BlockDevice, blockBytes: number, overlay: BlockOverlay) {
+    this.moment = momentOf(device);
     const unchecked = new BlockSource(device, blockBytes, Math.floor(device.sizeBytes / blockBytes), overlay);
     const bytes = new Uint8Array(SUPERBLOCK_BYTES);
     unchecked.read(Math.floor(SUPERBLOCK_OFFSET / blockBytes), SUPERBLOCK_OFFSET % blockBytes, bytes);

@@ -26,9 +26,10 @@ import type { MomentSteps } from "./_moment_steps.ts";
 import { type ByteRange, joined } from "./_ranges.ts";
 import { type Relation, RunFinder } from "./_run_finder.ts";
 
-export type { FileProbe, ProbedFile, ProbedStep } from "./_file_probe.ts";
-export type { MomentSteps } from "./_moment_steps.ts";
-export type { ByteRange } from "./_ranges.ts";
+export { type FileProbe, type ProbedFile, type ProbedStep, probeFile } from "./_file_probe.ts";
+export { MapMomentSteps, type MomentSteps } from "./_moment_steps.ts";
+export { pastFileHistory, type PastSource } from "./_past_files_history.ts";
+export { type ByteRange, NotingDevice } from "./_ranges.ts";
 
 /** The history of one path, opened by whoever asks. */
 export interface FileHistory {

@@ -8,7 +8,7 @@
  */
 import type { Awaitable } from "../src/base/awaitable.ts";
 import { VarveError } from "../src/base/errors.ts";
-import { Lru } from "../src/base/lru.ts";
+import { HeldValues } from "../src/base/held_values.ts";
 import type { OpenView, TreeSource } from "./tree_source.ts";
 
 /** A moment of a volume, as the tree names it. */
@@ -28,27 +28,6 @@ export function momentKey(moment: PastMoment): string {
   return `${moment.volume}\0${moment.createdAt}\0${moment.seq}`;
 }
 
-/** A view with the number of those who use it; it is closed when it has left the store and nobody does. */
-class HeldView {
-  readonly #view: OpenView;
-  #users = 1;
-
-  constructor(view: OpenView) {
-    this.#view = view;
-  }
-
-  use<T>(use: (view: OpenView) => Awaitable<T>): Awaitable<T> {
-    const result = use(this.#view);
-    if (!(result instanceof Promise)) return result;
-    this.#users++;
-    return result.finally(() => this.release());
-  }
-
-  release(): void {
-    if (--this.#users === 0) this.#view.close();
-  }
-}
-
 /** What a {@linkcode MomentStore} works with. */
 export interface MomentStoreOptions {
   /** Where views come from. */
@@ -60,13 +39,13 @@ export interface MomentStoreOptions {
 /** Opens moments and keeps those used last. */
 export class MomentStore {
   readonly #options: MomentStoreOptions;
-  readonly #open: Lru<HeldView>;
+  readonly #open: HeldValues<OpenView>;
   readonly #opening = new Map<string, Promise<void>>();
   #closed = false;
 
   constructor(options: MomentStoreOptions) {
     this.#options = options;
-    this.#open = new Lru(options.limit ?? 64, (moment) => moment.release());
+    this.#open = new HeldValues(options.limit ?? 64);
   }
 
   /**
@@ -74,14 +53,14 @@ export class MomentStore {
    * kept beyond that.
    */
   use<T>(moment: PastMoment, use: (view: OpenView) => Awaitable<T>): Awaitable<T> {
-    const open = this.#open.get(momentKey(moment));
-    return open === undefined ? this.#useLater(moment, use) : open.use(use);
+    const used = this.#open.use(momentKey(moment), use);
+    return used === undefined ? this.#useLater(moment, use) : used.result;
   }
 
   async #useLater<T>(moment: PastMoment, use: (view: OpenView) => Awaitable<T>): Promise<T> {
     for (;;) {
-      const open = this.#open.get(momentKey(moment));
-      if (open !== undefined) return await open.use(use);
+      const used = this.#open.use(momentKey(moment), use);
+      if (used !== undefined) return await used.result;
       await this.#ensureOpen(moment);
     }
   }
@@ -113,7 +92,7 @@ export class MomentStore {
         `Open sequence ${moment.seq} of "${moment.volume}": the tree was closed`,
       );
     }
-    this.#open.set(key, new HeldView(view));
+    this.#open.add(key, view);
   }
 
   /** Closes every moment. */

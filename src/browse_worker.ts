@@ -1,110 +1,119 @@
 /**
- * A Worker that reads files of the past for the API, so that parsing a guest's file system never delays capture.
+ * A Worker that looks into the past for the API: files of a moment, and what a whole history says of them. What guests' disks make of
+ * it is left to a sandbox.
  *
  * @module
  */
 import type { WorkerAnswer } from "./asked_worker.ts";
 import { VarveError } from "./base/errors.ts";
-import type { FileInfo } from "./engine.ts";
+import { HeldValues } from "./base/held_values.ts";
 import { type OpenedMoment, PastBrowser } from "./browse/past_browser.ts";
-import { type FoundFile, PastFiles } from "./browse/past_files.ts";
+import { PastFiles } from "./browse/past_files.ts";
+import { toldVersions } from "./browse/told_versions.ts";
+import { fileVersions } from "./browse/versions.ts";
+import type { HistoryPlace } from "./browse/volume_history.ts";
+import type { FileInfo, FileVersionList } from "./engine.ts";
 import type { PastPlace } from "./timeline/past.ts";
 
-/** What the Worker is asked. */
-export interface BrowseRequest {
-  /** Number of the request; the answer repeats it. */
-  id: number;
-  /** Where the history is. */
-  place: PastPlace;
-  /** The moment. */
-  seq: number;
-  /** Path from the root of the volume. */
-  path: string;
-  /** `list` tells about the path and what is in it; `read` returns bytes of a file. */
-  operation: { kind: "list" } | { kind: "read"; offset: number; length: number };
+/** A file or directory of one moment. */
+export interface BrowsedFile {
+  /** Path from the root of the volume, normalised. */
+  readonly path: string;
+  /** The file itself. */
+  readonly file: FileInfo;
+  /** What is in a directory. */
+  readonly entries?: FileInfo[];
 }
 
-/** What was found. */
-export interface BrowseResult {
-  /** Path from the root of the volume, normalised. */
-  path: string;
-  /** The file itself. */
-  file: FileInfo;
-  /** What is in a directory. */
-  entries?: FileInfo[];
-  /** What was read. */
-  bytes?: Uint8Array;
+/** Everything that the Worker is asked, by name. */
+export interface BrowseCalls {
+  /** About a path, and what is in it. */
+  list: { takes: { place: PastPlace; seq: number; path: string }; answer: BrowsedFile };
+  /** Bytes of a file. */
+  read: {
+    takes: { place: PastPlace; seq: number; path: string; offset: number; length: number };
+    answer: { file: FileInfo; bytes: Uint8Array<ArrayBuffer> };
+  };
+  /** Every version of a file. */
+  versions: {
+    takes: { history: HistoryPlace; path: string; fromSeq?: number; toSeq?: number; limit: number };
+    answer: FileVersionList;
+  };
 }
+
+/** Name of a question. */
+export type BrowseCallName = keyof BrowseCalls;
+
+/** A question of one kind. */
+export type BrowseQuestion<Name extends BrowseCallName> =
+  & { readonly call: Name }
+  & BrowseCalls[Name]["takes"];
+
+/** What the Worker is sent: a question with a number that the answer repeats. */
+export type BrowseRequest =
+  & { readonly id: number }
+  & { [Name in BrowseCallName]: BrowseQuestion<Name> }[BrowseCallName];
+
+/** What it answers to any of them. */
+export type BrowseAnswer = BrowseCalls[BrowseCallName]["answer"];
 
 /** Moments kept open at most. */
 const OPEN_MAX = 8;
 
 const scope = self as unknown as {
   onmessage: (event: MessageEvent<BrowseRequest>) => void;
-  postMessage(message: WorkerAnswer<BrowseResult>, transfer: Transferable[]): void;
+  postMessage(message: WorkerAnswer<BrowseAnswer>, transfer: Transferable[]): void;
 };
 const browser = new PastBrowser({ sandboxes: 1 });
-const open = new Map<string, OpenedMoment>();
+const open = new HeldValues<OpenedMoment>(OPEN_MAX);
 
-/** Moments under way are not closed, so there may be more than {@linkcode OPEN_MAX} for a while. */
-const busy = new Map<OpenedMoment, number>();
-
-function momentOf(place: PastPlace, seq: number): OpenedMoment {
+function withFiles<T>(place: PastPlace, seq: number, work: (files: PastFiles) => Promise<T>): Promise<T> {
   const key = `${place.directory}@${seq}`;
-  const moment = open.get(key) ?? browser.open(place, seq);
-  open.delete(key);
-  open.set(key, moment);
-  return moment;
+  const use = () => open.use(key, async (moment) => await work(new PastFiles(await moment.disk())))?.result;
+  const used = use();
+  if (used !== undefined) return Promise.resolve(used);
+  open.add(key, browser.open(place, seq));
+  return Promise.resolve(use() as Promise<T>);
 }
 
-function closeIdle(): void {
-  for (const [oldest, moment] of open) {
-    if (open.size <= OPEN_MAX) break;
-    if (busy.has(moment)) continue;
-    open.delete(oldest);
-    moment.close();
+function answer(request: BrowseRequest): Promise<BrowseAnswer> {
+  switch (request.call) {
+    case "list":
+      return withFiles(request.place, request.seq, async (files): Promise<BrowsedFile> => {
+        const found = await files.find(request.path, { follow: request.path.endsWith("/") });
+        const { file } = found;
+        const entries = file.type === "directory" ? { entries: await files.entries(found) } : {};
+        return { path: file.path, file, ...entries };
+      });
+    case "read":
+      return withFiles(request.place, request.seq, async (files) => {
+        const found = await files.find(request.path, { follow: true });
+        const bytes = await files.read(found, request.offset, request.length);
+        return { file: found.file, bytes };
+      });
+    case "versions":
+      return listVersions(request);
   }
 }
 
-async function use<T>(moment: OpenedMoment, work: (files: PastFiles) => Promise<T>): Promise<T> {
-  busy.set(moment, (busy.get(moment) ?? 0) + 1);
-  try {
-    return await work(new PastFiles(await moment.disk()));
-  } finally {
-    const users = (busy.get(moment) ?? 1) - 1;
-    if (users > 0) busy.set(moment, users);
-    else busy.delete(moment);
-    closeIdle();
-  }
-}
-
-function answer(request: BrowseRequest): Promise<BrowseResult> {
-  return use(momentOf(request.place, request.seq), async (files) => {
-    const { operation } = request;
-    if (operation.kind === "list") {
-      const found: FoundFile = await files.find(request.path, { follow: request.path.endsWith("/") });
-      const { file } = found;
-      return {
-        path: file.path,
-        file,
-        ...(file.type === "directory" ? { entries: await files.entries(found) } : {}),
-      };
-    }
-    const found = await files.find(request.path, { follow: true });
-    const bytes = await files.read(found, operation.offset, operation.length);
-    return { path: found.file.path, file: found.file, bytes };
+async function listVersions(
+  { history: place, path, fromSeq, toSeq, limit }: BrowseQuestion<"versions">,
+): Promise<FileVersionList> {
+  using history = browser.openHistory(place);
+  const found = await fileVersions(history.of(path), {
+    versionsMax: limit,
+    ...(fromSeq === undefined ? {} : { fromSeq }),
+    ...(toSeq === undefined ? {} : { toSeq }),
   });
+  return toldVersions(path, found);
 }
 
 scope.onmessage = async ({ data: request }) => {
   try {
     const done = await answer(request);
-    scope.postMessage(
-      { id: request.id, done },
-      done.bytes === undefined ? [] : [done.bytes.buffer as ArrayBuffer],
-    );
+    scope.postMessage({ id: request.id, done }, "bytes" in done ? [done.bytes.buffer] : []);
   } catch (thrown) {
-    const error = VarveError.from(thrown, `read ${request.path} in the past`);
+    const error = VarveError.from(thrown, `look for ${request.path} in the past`);
     scope.postMessage({ id: request.id, error: error.toMessage() }, []);
   }
 };

@@ -1,25 +1,24 @@
 /**
- * Looking into the past of volumes: moments, points, and files.
+ * Looking into the past of volumes: moments and points.
  *
  * @module
  */
 import type { Clock } from "./base/clock.ts";
 import { VarveError } from "./base/errors.ts";
 import { inTurns, type Scheduler } from "./base/turns.ts";
+import type { HistoryPlace } from "./browse/volume_history.ts";
 import type { Catalog } from "./catalog/catalog.ts";
 import type { Moments } from "./catalog/moments.ts";
 import { MOMENT_KINDS, type PackedMoment } from "./catalog/packing.ts";
-import type { FileContent, FileListing, Moment, PointInfo, PointsPage } from "./engine.ts";
+import type { Moment, PointInfo, PointsPage } from "./engine.ts";
 import type { Marks } from "./marks.ts";
 import type { PastPlace } from "./timeline/past.ts";
 import { listingStart, listPoints } from "./timeline/points.ts";
 import { gapsWithin, placeInSpan, resolveMoment, type Span, spanOf } from "./timeline/resolve.ts";
 import type { Volumes } from "./volumes.ts";
-import { browser } from "./workers.ts";
 
 const POINTS_LIMIT = 1000;
 const POINTS_LIMIT_MAX = 10_000;
-const CONTENT_CHUNK_BYTES = 1 << 20;
 
 /** What history is looked into with. */
 export interface HistoryParts {
@@ -45,7 +44,6 @@ export class History {
   readonly #clock: Clock;
   readonly #zone: string;
   readonly #scheduler: Scheduler;
-  readonly #browser = browser();
 
   /** Works on `parts`. */
   constructor(parts: HistoryParts) {
@@ -125,46 +123,12 @@ export class History {
     return { directory: volume.directory, sizeBytes: volume.sizes.at(seq) };
   }
 
-  /** A directory, or one file, of the past. */
-  async listFiles(name: string, at: string, filePath: string): Promise<FileListing> {
-    const { moment, place } = await this.locate(name, at);
-    const { path: found, file, entries } = await this.#browser.ask({
-      place,
-      seq: moment.seq,
-      path: filePath,
-      operation: { kind: "list" },
-    });
-    return { ...moment, path: found, file, ...(entries === undefined ? {} : { entries }) };
-  }
-
-  /** Content of a file of the past. */
-  async readFile(name: string, at: string, filePath: string): Promise<FileContent> {
-    const { moment, place } = await this.locate(name, at);
-    const read = (offset: number) =>
-      this.#browser.ask({
-        place,
-        seq: moment.seq,
-        path: filePath,
-        operation: { kind: "read", offset, length: CONTENT_CHUNK_BYTES },
-      });
-    let next = await read(0);
-    const { file } = next;
-    let offset = 0;
-    const body = new ReadableStream<Uint8Array>({
-      async pull(controller) {
-        const bytes = next.bytes ?? new Uint8Array(0);
-        offset += bytes.length;
-        if (bytes.length > 0) controller.enqueue(bytes);
-        if (bytes.length === 0 || offset >= file.sizeBytes) controller.close();
-        else next = await read(offset);
-      },
-    });
-    return { ...moment, file, body };
-  }
-
-  /** Ends the Worker that reads files. */
-  close(): void {
-    this.#browser.close();
+  /** Where a Worker finds all of a volume's history up to now; resolves when the recovery map covers it. Throws as `locatePast`. */
+  async locateHistory(name: string): Promise<HistoryPlace> {
+    const volume = this.#volumes.open(name);
+    volume.checkPast(`read the history of ${name}`);
+    await volume.settle();
+    return { directory: volume.directory, sizes: volume.sizes.list, gaps: volume.retainedGaps() };
   }
 }
 

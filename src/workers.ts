@@ -5,18 +5,30 @@
  */
 import { AskedWorker } from "./asked_worker.ts";
 import { VarveError } from "./base/errors.ts";
-import type { BrowseRequest, BrowseResult } from "./browse_worker.ts";
+import type { BrowseAnswer, BrowseCallName, BrowseCalls, BrowseQuestion } from "./browse_worker.ts";
 import type { RecoveryMessage, RecoveryOrder } from "./recovery_worker.ts";
 import type { ScrubMessage } from "./scrub_worker.ts";
 import type { CopyOutcome } from "./timeline/recover.ts";
 import type { ScrubOrder, ScrubOutcome } from "./volume/scrub.ts";
 
-/** The Worker that reads files of the past. */
-export function browser(): AskedWorker<Omit<BrowseRequest, "id">, BrowseResult> {
-  return new AskedWorker(
-    "read files of the past",
+/** The Worker that looks into the past. */
+export class Browser {
+  readonly #worker = new AskedWorker<BrowseQuestion<BrowseCallName>, BrowseAnswer>(
+    "look into the past",
     () => new Worker(new URL("./browse_worker.ts", import.meta.url), { type: "module", name: "browse" }),
   );
+
+  /** Asks it. */
+  ask<Name extends BrowseCallName>(question: BrowseQuestion<Name>): Promise<BrowseCalls[Name]["answer"]> {
+    return this.#worker.ask(question as BrowseQuestion<BrowseCallName>) as Promise<
+      BrowseCalls[Name]["answer"]
+    >;
+  }
+
+  /** Ends it. */
+  close(): void {
+    this.#worker.close();
+  }
 }
 
 /** Carries out one recovery in a Worker of its own; aborting `signal` ends it at once. */

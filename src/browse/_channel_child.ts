@@ -7,9 +7,9 @@ import { VarveError } from "../base/errors.ts";
 import { BlockReader } from "./block_channel.ts";
 import { ChunkCache, RemoteDevice } from "./remote_device.ts";
 
-/** One read, or one question for extents. */
+/** One read, or one question. */
 export interface ChannelOrder {
-  readonly kind: "read" | "extents";
+  readonly kind: "read" | "extents" | "newest";
   readonly moment: number;
   readonly offset: number;
   readonly length: number;
@@ -32,8 +32,10 @@ scope.onmessage = ({ data }) => {
   const { sizeBytes, orders } = data as { sizeBytes: number; orders: ChannelOrder[] };
   const way = reader;
   scope.postMessage(orders.map(({ kind, moment, offset, length, max }) => {
-    const device = new RemoteDevice({ reader: way, moment, sizeBytes, chunks });
+    const notes = new Map<string, unknown>();
+    const device = new RemoteDevice({ reader: way, moment, seq: 1, sizeBytes, chunks, notes });
     try {
+      if (kind === "newest") return device.moment.newestChange(offset, length);
       if (kind === "extents") return device.extents(offset, length, max);
       const bytes = new Uint8Array(length);
       device.read(offset, bytes);

@@ -9,14 +9,14 @@
  * byte 0   state     i32   0 nothing to do, 1 a request is there, 2 its answer is there
  *      4   watching  i32   1 while the serving side looks by itself
  *      8   moment    i32   number of the moment that is read
- *     12   operation i32   0 read, 1 extents
+ *     12   operation i32   0 read, 1 extents, 2 newest change
  *     16   length    i32   bytes of data that answer it; of an error its JSON
  *     20   failed    i32   1 when the data is an error
  *     24   limit     i32   extents wanted at most
  *     28   busy      i32   milliseconds that the serving side has spent in its storage so far
  *     32   offset    f64   first byte on the disk
  *     40   bytes     f64   length of the range
- *     64   data            a block of it, or pairs of f64 (length; negative for a hole)
+ *     64   data            bytes; f64 lengths of extents, negative for a hole; or the f64 sequence of a change
  * ```
  *
  * The order: a request is written whole before `state` says so, an answer likewise; and the serving side clears `watching` before it
@@ -34,7 +34,7 @@ export const TRANSFER_BYTES_MAX = 1024 * 1024;
 const EXTENTS_MAX = TRANSFER_BYTES_MAX / 8;
 
 const STATE = { idle: 0, asked: 1, answered: 2 } as const;
-const OPERATION = { read: 0, extents: 1 } as const;
+const OPERATION = { read: 0, extents: 1, newest: 2 } as const;
 const FIELD = {
   state: 0,
   watching: 1,
@@ -117,6 +117,12 @@ export class BlockReader {
     });
   }
 
+  /** The sequence, not later than the moment's, at which any byte of a range was changed last; 0 when none ever was. */
+  newestChange(moment: number, offset: number, bytes: number): number {
+    const length = this.#ask("newest", { moment, offset, bytes, limit: 0 });
+    return new Float64Array(this.#channel.data.slice(0, length).buffer)[0] ?? 0;
+  }
+
   #ask(
     operation: keyof typeof OPERATION,
     request: { moment: number; offset: number; bytes: number; limit: number },
@@ -143,17 +149,25 @@ export class BlockReader {
   }
 }
 
+/** A moment as it is served. */
+export interface ServedMoment {
+  /** Its disk. */
+  readonly device: BlockDevice;
+  /** As {@linkcode BlockReader.newestChange}. */
+  newestChange(offset: number, length: number): number;
+}
+
 /** The serving side: answers from the devices of moments. */
 export class BlockServer {
   readonly #channel: Channel;
-  readonly #deviceOf: (moment: number) => BlockDevice | undefined;
+  readonly #find: (moment: number) => ServedMoment | undefined;
   readonly #buffer = new Uint8Array(TRANSFER_BYTES_MAX);
   #busyMs = 0;
 
-  /** `deviceOf` answers `undefined` for a moment that is not known yet: whoever asks for it waits until it is. */
-  constructor(memory: SharedArrayBuffer, deviceOf: (moment: number) => BlockDevice | undefined) {
+  /** `find` answers `undefined` for a moment that is not known yet: whoever asks for it waits until it is. */
+  constructor(memory: SharedArrayBuffer, find: (moment: number) => ServedMoment | undefined) {
     this.#channel = new Channel(memory);
-    this.#deviceOf = deviceOf;
+    this.#find = find;
   }
 
   /**
@@ -177,9 +191,9 @@ export class BlockServer {
     const channel = this.#channel;
     const startMs = performance.now();
     try {
-      const device = this.#deviceOf(channel.get("moment"));
-      if (device === undefined) return false;
-      channel.set("length", this.#carryOut(device));
+      const found = this.#find(channel.get("moment"));
+      if (found === undefined) return false;
+      channel.set("length", this.#carryOut(found));
       channel.set("failed", 0);
     } catch (thrown) {
       const message = VarveError.from(thrown, "read the past").toMessage();
@@ -196,20 +210,21 @@ export class BlockServer {
   }
 
   /** The bytes of data that answer the request. What the other side wrote is not believed. */
-  #carryOut(device: BlockDevice): number {
+  #carryOut({ device, newestChange }: ServedMoment): number {
     const channel = this.#channel;
     const offset = channel.places[PLACE.offset] ?? NaN;
     const bytes = channel.places[PLACE.bytes] ?? NaN;
     if (!Number.isSafeInteger(offset) || !Number.isSafeInteger(bytes) || offset < 0 || bytes < 0) {
       throw new VarveError("invalid", `read the past: ${bytes} bytes at ${offset}`);
     }
+    if (channel.get("operation") === OPERATION.newest) {
+      return this.#put(Float64Array.of(newestChange(offset, bytes)));
+    }
     if (channel.get("operation") === OPERATION.extents) {
       const limit = Math.max(1, Math.min(channel.get("limit"), EXTENTS_MAX));
       const lengths = device.extents(offset, bytes, limit)
         .map(({ length, kind }) => kind === "hole" ? -length : length);
-      const list = new Uint8Array(Float64Array.from(lengths).buffer);
-      channel.data.set(list);
-      return list.length;
+      return this.#put(Float64Array.from(lengths));
     }
     if (bytes > TRANSFER_BYTES_MAX) {
       throw new VarveError("invalid", `read the past: ${bytes} bytes in one request`);
@@ -219,5 +234,10 @@ export class BlockServer {
     device.read(offset, part);
     channel.data.set(part);
     return bytes;
+  }
+
+  #put(numbers: Float64Array<ArrayBuffer>): number {
+    this.#channel.data.set(new Uint8Array(numbers.buffer));
+    return numbers.byteLength;
   }
 }

@@ -4,7 +4,7 @@ import type { BlockDevice, Extent } from "../base/block_device.ts";
 import { VarveError } from "../base/errors.ts";
 import { MemoryDevice } from "../base/memory_device.ts";
 import type { ChannelOrder } from "./_channel_child.ts";
-import { BlockServer, makeChannelMemory, storageMs } from "./block_channel.ts";
+import { BlockServer, makeChannelMemory, type ServedMoment, storageMs } from "./block_channel.ts";
 
 const SIZE_BYTES = 5_000_000;
 /** Reading these bytes fails. */
@@ -12,8 +12,12 @@ const BAD = { from: 1_000_000, to: 1_000_100 };
 
 const content = Uint8Array.from({ length: SIZE_BYTES }, (_, at) => (at * 31) ^ (at >>> 8));
 
-function deviceOf(moment: number): BlockDevice | undefined {
+function find(moment: number): ServedMoment | undefined {
   if (moment === 9) return undefined;
+  return { device: deviceOf(moment), newestChange: (offset, length) => moment * 10 ** 12 + offset + length };
+}
+
+function deviceOf(moment: number): BlockDevice {
   const memory = new MemoryDevice(SIZE_BYTES, { content, readOnly: true });
   return Object.assign(Object.create(memory), {
     sizeBytes: SIZE_BYTES,
@@ -39,7 +43,7 @@ function deviceOf(moment: number): BlockDevice | undefined {
 /** Both sides of a channel; the serving one is this thread. */
 class TestChannel implements Disposable {
   readonly memory = makeChannelMemory();
-  readonly server = new BlockServer(this.memory, deviceOf);
+  readonly server = new BlockServer(this.memory, find);
   readonly #child = new Worker(new URL("./_channel_child.ts", import.meta.url), { type: "module" });
   readonly #ports = new MessageChannel();
 
@@ -127,12 +131,18 @@ Deno.test("a channel tells extents, at most as many as asked for", async () => {
   assert.equal(all?.length, SIZE_BYTES / 1000);
 });
 
+Deno.test("a channel tells when a range was changed last", async () => {
+  using channel = new TestChannel();
+  const answers = await channel.carryOut([{ kind: "newest", moment: 2, offset: 7, length: 5 }]);
+  assert.deepEqual(answers, [2 * 10 ** 12 + 12]);
+});
+
 Deno.test("who asks for a moment that is not known waits until the serving side is called again", async () => {
   using channel = new TestChannel();
   const waiting = channel.carryOut([{ kind: "read", moment: 9, offset: 0, length: 1 }]);
   const late = await Promise.race([waiting, new Promise((resolve) => setTimeout(resolve, 100, "waiting"))]);
   assert.equal(late, "waiting");
-  const server = new BlockServer(channel.memory, () => deviceOf(1));
+  const server = new BlockServer(channel.memory, () => find(1));
   server.serve();
   assert.deepEqual(await waiting, [content.slice(0, 1)]);
 });

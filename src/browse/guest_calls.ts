@@ -5,6 +5,7 @@
  */
 import type { VarveErrorMessage } from "../base/errors.ts";
 import type { ContentRun, DiskPiece, GuestFileSystem, GuestStat, GuestXattr } from "../guestfs/guest.ts";
+import type { FileProbe } from "./_file_probe.ts";
 import type { PackedEntries } from "./packed_listing.ts";
 
 /** A file system, as far as it is told at once. */
@@ -37,6 +38,7 @@ export interface GuestDetails {
 /** Every question, by name: what it takes besides the moment, and its answer. `partition` is an index. */
 export interface GuestCalls {
   describe: { takes: Record<never, never>; answer: DiskSummary };
+  probe: { takes: { path: string }; answer: FileProbe };
   space: { takes: { partition: number }; answer: GuestFileSystem["space"] };
   stat: { takes: { partition: number; inode: number }; answer: GuestStat };
   lookup: {
@@ -64,8 +66,12 @@ export type GuestCallName = keyof GuestCalls;
 export interface MomentNumber {
   /** Number under which its blocks are read. */
   readonly moment: number;
-  /** Size of its disk. */
+  /** Its sequence. */
+  readonly seq: number;
+  /** Size of its disk in bytes. */
   readonly sizeBytes: number;
+  /** Tells its volume from others. */
+  readonly volume: string;
 }
 
 /** A question of one kind. */

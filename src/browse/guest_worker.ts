@@ -7,6 +7,9 @@
 import { VarveError } from "../base/errors.ts";
 import type { GuestDisk, GuestFileSystem, GuestStat } from "../guestfs/guest.ts";
 import { openGuestDisk } from "../guestfs/mod.ts";
+import { Lru } from "../base/lru.ts";
+import { type FileProbe, probeFile } from "./_file_probe.ts";
+import { NotingDevice } from "./_ranges.ts";
 import { BlockReader } from "./block_channel.ts";
 import type {
   DiskSummary,
@@ -23,6 +26,8 @@ import { ChunkCache, RemoteDevice } from "./remote_device.ts";
 
 /** Moments whose file systems stay open. */
 const OPEN_MAX = 16;
+/** Volumes about which something is remembered. */
+const VOLUMES_MAX = 8;
 /** How much of a file's beginning is told without being asked for, in bytes and in runs. */
 const DETAILED_BYTES = 1024 ** 3;
 const DETAILED_RUNS = 32;
@@ -35,14 +40,26 @@ interface GuestScope {
 const scope = self as unknown as GuestScope;
 const chunks = new ChunkCache();
 const open = new Map<number, GuestDisk>();
+/** What readers remember from moment to moment, by volume. */
+const notes = new Lru<Map<string, unknown>>(VOLUMES_MAX);
 let reader: BlockReader | undefined;
 
-function diskOf({ moment, sizeBytes }: MomentNumber): GuestDisk {
-  const known = open.get(moment);
+function deviceOf({ moment, seq, sizeBytes, volume }: MomentNumber): RemoteDevice {
   if (reader === undefined) {
     throw new VarveError("conflict", "read a guest's disk: there is no way to it yet");
   }
-  const disk = known ?? openGuestDisk(new RemoteDevice({ reader, moment, sizeBytes, chunks }));
+  return new RemoteDevice({ reader, moment, seq, sizeBytes, chunks, notes: notesOf(volume) });
+}
+
+function notesOf(volume: string): Map<string, unknown> {
+  const known = notes.get(volume) ?? new Map<string, unknown>();
+  notes.set(volume, known);
+  return known;
+}
+
+function diskOf(number: MomentNumber): GuestDisk {
+  const { moment } = number;
+  const disk = open.get(moment) ?? openGuestDisk(deviceOf(number));
   open.delete(moment);
   open.set(moment, disk);
   for (const oldest of open.keys()) {
@@ -72,6 +89,12 @@ function summaryOf({ table, partitions }: GuestDisk): DiskSummary {
 function lookUp(fileSystem: GuestFileSystem, directory: number, name: Uint8Array): GuestStat | undefined {
   const inode = fileSystem.lookup(directory, name);
   return inode === undefined ? undefined : fileSystem.stat(inode);
+}
+
+/** Opens the disk anew, so that it is known what the answer was read from. */
+function probe(moment: MomentNumber, path: string): FileProbe {
+  const device = deviceOf(moment);
+  return probeFile(new NotingDevice(device, device.moment), openGuestDisk, path);
 }
 
 /** What `work` answers, or nothing when the disk makes it fail. */
@@ -105,7 +128,9 @@ function read(fileSystem: GuestFileSystem, inode: number, offset: number, length
   return bytes.subarray(0, fileSystem.read(inode, offset, bytes));
 }
 
-function answer(disk: GuestDisk, question: GuestQuestion): GuestCalls[GuestCallName]["answer"] {
+function answer(moment: MomentNumber, question: GuestQuestion): GuestCalls[GuestCallName]["answer"] {
+  if (question.call === "probe") return probe(moment, question.path);
+  const disk = diskOf(moment);
   if (question.call === "describe") return summaryOf(disk);
   const fileSystem = disk.partitions[question.partition]?.fileSystem;
   if (fileSystem === undefined) throw new VarveError("not-found", "read a guest's disk: no such partition");
@@ -152,7 +177,7 @@ scope.onmessage = ({ data }) => {
       break;
     case "ask":
       try {
-        const answered = answer(diskOf(data), data.question);
+        const answered = answer(data, data.question);
         scope.postMessage({ id: data.id, answer: answered }, transferable(answered));
       } catch (thrown) {
         scope.postMessage({ id: data.id, error: errorOf(thrown).toMessage() }, []);

@@ -8,6 +8,7 @@ import { VarveError } from "../base/errors.ts";
 import { openPastView, type PastPlace } from "../timeline/past.ts";
 import type { PastDisk } from "./past_file_system.ts";
 import { Sandbox, type SandboxOptions } from "./sandbox.ts";
+import { type HistoryPlace, VolumeHistory } from "./volume_history.ts";
 import { type AskGuest, GuestCache, sandboxedDisk } from "./sandboxed_disk.ts";
 
 /** What a {@linkcode PastBrowser} may be told. */
@@ -75,6 +76,11 @@ export class PastBrowser {
         view.close();
       },
     };
+  }
+
+  /** Opens a volume's history, for looking at many of its moments. */
+  openHistory(place: HistoryPlace): VolumeHistory {
+    return new VolumeHistory(place, this.#sandboxOf(place.directory));
   }
 
   #sandboxOf(volume: string): Sandbox {

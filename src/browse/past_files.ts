@@ -6,6 +6,7 @@
 import { VarveError } from "../base/errors.ts";
 import type { FileInfo } from "../engine.ts";
 import type { GuestStat } from "../guestfs/guest.ts";
+import { fileInfo } from "./file_info.ts";
 import type { PastDisk, PastFileSystem, PastPartition } from "./past_file_system.ts";
 
 /** Symbolic links followed at most on the way to a file. */
@@ -181,24 +182,5 @@ function folderOfPartitions(name: string): FileInfo {
 }
 
 async function describe({ system, stat, path }: Step): Promise<FileInfo> {
-  return {
-    name: path.slice(path.lastIndexOf("/") + 1),
-    path,
-    type: stat.type,
-    sizeBytes: stat.sizeBytes,
-    mode: stat.mode.toString(8).padStart(4, "0"),
-    uid: stat.uid,
-    gid: stat.gid,
-    links: stat.links,
-    inode: stat.inode,
-    modifiedAt: formatNs(stat.modifiedNs),
-    ...(stat.type === "symlink" ? { target: decode(await system.readLink(stat.inode)) } : {}),
-  };
-}
-
-function formatNs(ns: bigint): string {
-  const seconds = ns >= 0n ? ns / 1_000_000_000n : (ns - 999_999_999n) / 1_000_000_000n;
-  const rest = ns - seconds * 1_000_000_000n;
-  const whole = new Date(Number(seconds) * 1000).toISOString().slice(0, 19);
-  return rest === 0n ? `${whole}Z` : `${whole}.${String(rest).padStart(9, "0")}Z`;
+  return fileInfo(path, stat, stat.type === "symlink" ? await system.readLink(stat.inode) : undefined);
 }

@@ -3,9 +3,10 @@
  *
  * @module
  */
-import type { BlockDevice, Extent } from "../base/block_device.ts";
+import type { Extent } from "../base/block_device.ts";
 import { checkRange } from "../base/bytes.ts";
 import { VarveError } from "../base/errors.ts";
+import type { DeviceMoment, MomentDevice } from "../guestfs/moment_device.ts";
 import type { BlockReader } from "./block_channel.ts";
 
 /** Bytes that a small read brings in: each takes two threads, so the neighbours come with it. */
@@ -39,6 +40,10 @@ export interface RemoteDeviceOptions {
   readonly reader: BlockReader;
   /** Number of the moment. */
   readonly moment: number;
+  /** Its sequence. */
+  readonly seq: number;
+  /** What readers remember for all moments of the volume. */
+  readonly notes: Map<string, unknown>;
   /** Size of the disk in bytes. */
   readonly sizeBytes: number;
   /** Where chunks are kept. */
@@ -46,17 +51,25 @@ export interface RemoteDeviceOptions {
 }
 
 /** A read-only device on the other side of a channel. */
-export class RemoteDevice implements BlockDevice {
+export class RemoteDevice implements MomentDevice {
+  readonly moment: DeviceMoment;
   readonly sizeBytes: number;
   readonly readOnly = true;
   readonly #reader: BlockReader;
-  readonly #moment: number;
+  readonly #number: number;
   readonly #chunks: ChunkCache;
 
   /** Reads nothing yet. */
-  constructor({ reader, moment, sizeBytes, chunks }: RemoteDeviceOptions) {
+  constructor({ reader, moment, seq, sizeBytes, chunks, notes }: RemoteDeviceOptions) {
     this.#reader = reader;
-    this.#moment = moment;
+    this.#number = moment;
+    this.moment = {
+      seq,
+      scope: "",
+      notes,
+      newestChange: (offset, length) => reader.newestChange(moment, offset, length),
+      relyOn: () => {},
+    };
     this.sizeBytes = sizeBytes;
     this.#chunks = chunks;
   }
@@ -64,13 +77,13 @@ export class RemoteDevice implements BlockDevice {
   /** Small reads come from chunks; large ones go through. */
   read(offset: number, target: Uint8Array): void {
     checkRange("read", offset, target.length, this.sizeBytes);
-    if (target.length > CHUNK_BYTES) return this.#reader.read(this.#moment, offset, target);
+    if (target.length > CHUNK_BYTES) return this.#reader.read(this.#number, offset, target);
     for (let done = 0; done < target.length;) {
       const at = offset + done;
       const start = at - at % CHUNK_BYTES;
       const part = target.subarray(done, Math.min(target.length, done + start + CHUNK_BYTES - at));
       const chunk = this.#chunk(start);
-      if (chunk === undefined) this.#reader.read(this.#moment, at, part);
+      if (chunk === undefined) this.#reader.read(this.#number, at, part);
       else part.set(chunk.subarray(at - start, at - start + part.length));
       done += part.length;
     }
@@ -79,9 +92,9 @@ export class RemoteDevice implements BlockDevice {
   /** `undefined` when some of its bytes cannot be read: then it counts which ones are wanted. */
   #chunk(start: number): Uint8Array | undefined {
     try {
-      return this.#chunks.get(`${this.#moment}:${start}`, () => {
+      return this.#chunks.get(`${this.#number}:${start}`, () => {
         const chunk = new Uint8Array(Math.min(CHUNK_BYTES, this.sizeBytes - start));
-        this.#reader.read(this.#moment, start, chunk);
+        this.#reader.read(this.#number, start, chunk);
         return chunk;
       });
     } catch (thrown) {
@@ -96,7 +109,7 @@ export class RemoteDevice implements BlockDevice {
     const extents: Extent[] = [];
     const end = offset + length;
     for (let at = offset; at < end && extents.length < (max ?? Infinity);) {
-      const more = this.#reader.extents(this.#moment, at, end - at, max);
+      const more = this.#reader.extents(this.#number, at, end - at, max);
       const last = more.at(-1);
       if (last === undefined) break;
       extents.push(...more);

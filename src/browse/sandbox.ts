@@ -131,8 +131,8 @@ export class Sandbox {
       return asked.reject(new VarveError("cancelled", "read a guest's disk: the moment was closed"));
     }
     const { moment, question } = asked;
-    const { sizeBytes } = registered.place;
-    tell(this.#running.guest, { kind: "ask", id, moment, sizeBytes, question });
+    const { seq, place: { sizeBytes, directory: volume } } = registered;
+    tell(this.#running.guest, { kind: "ask", id, moment, seq, sizeBytes, volume, question });
   }
 
   #startWorkers(): Running {

@@ -3,8 +3,7 @@
  *
  * @module
  */
-import type { BlockDevice } from "../base/block_device.ts";
-import { openPastView, type PastPlace } from "../timeline/past.ts";
+import { openPastView, type PastPlace, type PastView } from "../timeline/past.ts";
 import { BlockServer } from "./block_channel.ts";
 
 /** To this Worker. */
@@ -16,7 +15,7 @@ export type ToViews =
 interface Registered {
   readonly place: PastPlace;
   readonly seq: number;
-  view: { device: BlockDevice; close(): void } | undefined;
+  view: PastView | undefined;
 }
 
 const scope = self as unknown as {
@@ -26,17 +25,15 @@ const registered = new Map<number, Registered>();
 
 let server: BlockServer | undefined;
 
-function deviceOf(moment: number): BlockDevice | undefined {
+function find(moment: number): PastView | undefined {
   const found = registered.get(moment);
-  if (found === undefined) return undefined;
-  found.view ??= openPastView(found.place, found.seq);
-  return found.view.device;
+  return found && (found.view ??= openPastView(found.place, found.seq));
 }
 
 scope.onmessage = ({ data }) => {
   switch (data.kind) {
     case "start": {
-      const started = server = new BlockServer(data.memory, deviceOf);
+      const started = server = new BlockServer(data.memory, find);
       data.port.onmessage = () => started.serve();
       break;
     }

@@ -157,12 +157,15 @@ function probedFile(fileSystem: GuestFileSystem, stat: GuestStat): ProbedFile {
   return stat.type === "symlink" ? { ...file, target: fileSystem.readLink(stat.inode) } : file;
 }
 
+/** Where the content of a file lies, as in a probe. */
+export type Place = Pick<FileProbe, "place" | "stored" | "complete">;
+
 /** Where the content of a file lies. */
 export function placeOf(
   device: BlockDevice,
   { fileSystem, pieces }: { readonly fileSystem: GuestFileSystem; readonly pieces: readonly DiskPiece[] },
   { inode, sizeBytes }: Pick<GuestStat, "inode" | "sizeBytes">,
-): Pick<FileProbe, "place" | "stored" | "complete"> {
+): Place {
   const hash = createHash("sha256");
   const stored: ByteRange[] = [];
   let toHash = fileSystem.keepsChangeTimes ? HASHED_WITH_TIMES_MAX : HASHED_MAX;
@@ -219,7 +222,7 @@ function noteStored(
 }
 
 /** Where bytes of a partition lie on the disk. */
-function* onDisk(pieces: readonly DiskPiece[], offset: number, length: number): Generator<ByteRange> {
+export function* onDisk(pieces: readonly DiskPiece[], offset: number, length: number): Generator<ByteRange> {
   let start = 0;
   for (const piece of pieces) {
     const from = Math.max(offset, start);

@@ -70,28 +70,41 @@ export function changesWithin(
   return list.extents;
 }
 
+/** Runs of bytes. */
+type Ranges = Iterable<{ readonly offset: number; readonly length: number }>;
+
 /**
  * The newest command of the span that touched any block of `ranges`, or `undefined` when none did. Takes a look-up for each region
  * that the ranges lie in and that was changed.
  */
-export function lastChangeOf(
-  { regions, fromSeq, toSeq }: ChangeSpan,
-  ranges: Iterable<{ readonly offset: number; readonly length: number }>,
-): number | undefined {
-  let newest = fromSeq;
-  for (const range of ranges) {
-    const end = range.offset + range.length;
-    for (let region = Math.floor(range.offset / REGION_BYTES); region * REGION_BYTES < end; region++) {
-      if (!regions.mayDiffer(region, newest, toSeq)) continue;
+export function lastChangeOf(span: ChangeSpan, ranges: Ranges): number | undefined {
+  let newest: number | undefined;
+  for (const seq of changesOf(span, ranges, () => newest ?? span.fromSeq)) newest = seq;
+  return newest;
+}
+
+/** Whether any command of the span touched a block of `ranges`. */
+export function isTouched(span: ChangeSpan, ranges: Ranges): boolean {
+  for (const _ of changesOf(span, ranges, () => span.fromSeq)) return true;
+  return false;
+}
+
+/** Commands of the span that are newer than `behind` tells and visible in `ranges` at its end. */
+function* changesOf({ regions, toSeq }: ChangeSpan, ranges: Ranges, behind: () => number): Generator<number> {
+  for (const { offset, length } of ranges) {
+    const end = offset + length;
+    for (let region = Math.floor(offset / REGION_BYTES); region * REGION_BYTES < end; region++) {
+      if (length > REGION_BYTES) region = regions.nextUsed(region) ?? Infinity;
       const base = region * REGION_BYTES;
+      if (base >= end) break;
+      if (!regions.mayDiffer(region, behind(), toSeq)) continue;
       const endBlock = Math.ceil((end - base) / BLOCK_BYTES);
       const extents = regions.get(region, toSeq);
-      for (let i = findExtent(extents, Math.max(0, Math.floor((range.offset - base) / BLOCK_BYTES)));; i++) {
+      for (let i = findExtent(extents, Math.max(0, Math.floor((offset - base) / BLOCK_BYTES)));; i++) {
         const extent = extents[i];
         if (extent === undefined || extent.firstBlock >= endBlock) break;
-        newest = Math.max(newest, extent.seq);
+        if (extent.seq > behind()) yield extent.seq;
       }
     }
   }
-  return newest > fromSeq ? newest : undefined;
 }

@@ -4,7 +4,7 @@ import { BLOCK_BYTES } from "../base/block_device.ts";
 import { inTurns, systemScheduler } from "../base/turns.ts";
 import { type MapExtent, RecoveryMap } from "../catalog/recovery_map.ts";
 import { REGION_BLOCKS, REGION_BYTES } from "../catalog/region_map.ts";
-import { type ChangeSpan, changesWithin, lastChangeOf } from "./changes.ts";
+import { type ChangeSpan, changesWithin, isTouched, lastChangeOf } from "./changes.ts";
 import { RegionCache } from "./view.ts";
 
 /** Three regions and a bit; the last block is cut. */
@@ -116,6 +116,7 @@ Deno.test("changesWithin() tells every block that differs between two moments an
           const written = to?.writtenBy.slice(first, first + 5) ?? [];
           const newest = Math.max(...written);
           const last = lastChangeOf({ regions, fromSeq, toSeq }, ranges);
+          assert.equal(isTouched({ regions, fromSeq, toSeq }, ranges), last !== undefined);
           // A hole of which nothing is kept has no sequence.
           if (last !== undefined) assert.ok(last > fromSeq && last <= newest, `${last} of ${newest}`);
           const isData = written.some((seq, at) => seq > fromSeq && to?.content[first + at] !== 0);
@@ -124,6 +125,10 @@ Deno.test("changesWithin() tells every block that differs between two moments an
           }
           if (keptSeqs.length === 0) assert.equal(last ?? 0, newest > fromSeq ? newest : 0);
         }
+        const everything = [{ offset: 0, length: SIZE }];
+        const all = lastChangeOf({ regions, fromSeq, toSeq }, everything);
+        assert.equal(isTouched({ regions, fromSeq, toSeq }, everything), all !== undefined);
+        assert.equal(all !== undefined, runs.some(([, kind]) => kind === "changed"));
         const middle = allOf({ regions, fromSeq, toSeq }, REGION_BYTES - 5000, 10_000, 2);
         const [, whole] = runs.find(([end]) => end > REGION_BYTES - 5000) ?? [];
         assert.equal(middle[0]?.[1], whole, "from the midst of a block");

@@ -26,15 +26,19 @@ import {
 } from "./disk/mod.ts";
 import type {
   AuditEntry,
+  BlockChanges,
   Caller,
   ClientEntry,
   CloneInfo,
   CreateCloneRequest,
   CreateVolumeRequest,
+  DeletedFiles,
   Engine,
   EventInfo,
+  FileChanges,
   FileContent,
   FileListing,
+  FileVersionList,
   JobInfo,
   MarkInfo,
   Moment,
@@ -57,6 +61,7 @@ import { Jobs } from "./jobs.ts";
 import { Marks } from "./marks.ts";
 import type { ExportProvider } from "./nbd/mod.ts";
 import { Scrubs, type ScrubSchedule } from "./scrubs.ts";
+import { PastAccess } from "./past_access.ts";
 import { Pressure } from "./pressure.ts";
 import { Promotions } from "./promotions.ts";
 import { type HandsFor, WorkerHands } from "./prune_hands.ts";
@@ -160,6 +165,7 @@ class LocalAppliance implements Appliance {
   readonly #captureWorkers = new CaptureWorkers();
   readonly #marks: Marks;
   readonly #history: History;
+  readonly #past: PastAccess;
   readonly #scrubs: Scrubs;
   readonly #background: Background;
   readonly #space: SpaceKeeper;
@@ -244,6 +250,11 @@ class LocalAppliance implements Appliance {
       clock: this.#clock,
       scheduler: this.#scheduler,
       zone: options.zone ?? Intl.DateTimeFormat().resolvedOptions().timeZone,
+    });
+    this.#past = new PastAccess({
+      volumes: this.#volumes,
+      history: this.#history,
+      scheduler: this.#scheduler,
     });
     this.#scrubs = new Scrubs({
       volumes: this.#volumes,
@@ -455,11 +466,42 @@ class LocalAppliance implements Appliance {
   }
 
   listFiles(name: string, at: string, filePath: string): Promise<FileListing> {
-    return this.#history.listFiles(name, at, filePath);
+    return this.#past.listFiles(name, at, filePath);
   }
 
   readFile(name: string, at: string, filePath: string): Promise<FileContent> {
-    return this.#history.readFile(name, at, filePath);
+    return this.#past.readFile(name, at, filePath);
+  }
+
+  listFileVersions(
+    name: string,
+    filePath: string,
+    options: { from?: string; to?: string; limit?: number },
+  ): Promise<FileVersionList> {
+    return this.#past.listFileVersions(name, filePath, options);
+  }
+
+  listDeletedFiles(
+    name: string,
+    at: string,
+    filePath: string,
+    options: { limit?: number },
+  ): Promise<DeletedFiles> {
+    return this.#past.listDeletedFiles(name, at, filePath, options);
+  }
+
+  listBlockChanges(
+    name: string,
+    options: { from: string; to: string; offset?: number; limit?: number },
+  ): Promise<BlockChanges> {
+    return this.#past.listBlockChanges(name, options);
+  }
+
+  listFileChanges(
+    name: string,
+    options: { from: string; to: string; path?: string; limit?: number },
+  ): Promise<FileChanges> {
+    return this.#past.listFileChanges(name, options);
   }
 
   async startRecovery(name: string, request: RecoveryRequest, caller: Caller): Promise<JobInfo> {
@@ -576,7 +618,7 @@ class LocalAppliance implements Appliance {
     this.#scrubs.close();
     await this.#jobs.close();
     await this.#background.close();
-    this.#history.close();
+    this.#past.close();
     await this.#pressure.close();
     await this.#reopening;
     await this.#clones.close();

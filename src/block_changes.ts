@@ -12,7 +12,7 @@ import type { Volume } from "./volume/volume.ts";
 const LIMIT = 1000;
 const LIMIT_MAX = 10_000;
 
-/** Which page is wanted. */
+/** Which page is wanted; `from` is not the later moment. */
 export interface BlockChangesQuery {
   /** The earlier moment. */
   readonly from: Moment;
@@ -40,7 +40,6 @@ export async function listBlockChanges(
   query: BlockChangesQuery,
   scheduler: Scheduler,
 ): Promise<BlockChanges> {
-  checkSpan(query);
   const { from, to, offset = 0 } = query;
   const limit = Math.min(query.limit ?? LIMIT, LIMIT_MAX);
   if (to.seq > volume.indexedSeq) await volume.settle();

@@ -7,12 +7,14 @@
 import type { WorkerAnswer } from "./asked_worker.ts";
 import { VarveError } from "./base/errors.ts";
 import { HeldValues } from "./base/held_values.ts";
+import type { FileChange } from "./browse/changed_files.ts";
+import { deletedFiles, type NamedStat } from "./browse/deleted_files.ts";
 import { type OpenedMoment, PastBrowser } from "./browse/past_browser.ts";
 import { PastFiles } from "./browse/past_files.ts";
-import { toldVersions } from "./browse/told_versions.ts";
+import { toldChanges, toldDeleted, toldVersions } from "./browse/told.ts";
 import { fileVersions } from "./browse/versions.ts";
-import type { HistoryPlace } from "./browse/volume_history.ts";
-import type { FileInfo, FileVersionList } from "./engine.ts";
+import type { HistoryPlace, VolumeHistory } from "./browse/volume_history.ts";
+import type { DeletedFiles, FileChanges, FileInfo, FileVersionList } from "./engine.ts";
 import type { PastPlace } from "./timeline/past.ts";
 
 /** A file or directory of one moment. */
@@ -38,6 +40,16 @@ export interface BrowseCalls {
   versions: {
     takes: { history: HistoryPlace; path: string; fromSeq?: number; toSeq?: number; limit: number };
     answer: FileVersionList;
+  };
+  /** What a directory held before a moment. */
+  deleted: {
+    takes: { history: HistoryPlace; path: string; seq: number; limit: number };
+    answer: Pick<DeletedFiles, "path" | "files" | "truncated">;
+  };
+  /** Files that differ between two moments. */
+  changes: {
+    takes: { history: HistoryPlace; path?: string; fromSeq: number; toSeq: number; limit: number };
+    answer: Pick<FileChanges, "changes" | "unreadable" | "truncated">;
   };
 }
 
@@ -93,6 +105,10 @@ function answer(request: BrowseRequest): Promise<BrowseAnswer> {
       });
     case "versions":
       return listVersions(request);
+    case "deleted":
+      return listDeleted(request);
+    case "changes":
+      return listChanges(request);
   }
 }
 
@@ -108,12 +124,53 @@ async function listVersions(
   return toldVersions(path, found);
 }
 
+async function listDeleted(
+  { history: place, path, seq, limit }: BrowseQuestion<"deleted">,
+): Promise<BrowseCalls["deleted"]["answer"]> {
+  using history = browser.openHistory(place);
+  const found = await deletedFiles(history.of(path), {
+    atSeq: seq,
+    namesMax: limit,
+    list: (at) => namesAt(history, path, at),
+  });
+  return toldDeleted(path, found);
+}
+
+/** The names in a directory, whatever it is at the moment. */
+function namesAt(history: VolumeHistory, path: string, seq: number): Promise<NamedStat[]> {
+  return withFiles(history.placeAt(seq), seq, async (files) => {
+    const { place } = await files.find(path, { follow: false });
+    if (place === undefined) return [];
+    const listing = await place.system.list(place.inode);
+    return Array.from({ length: listing.length }, (_, index) => listing.at(index))
+      .flatMap(({ name, stat }) =>
+        stat === undefined ? [] : [{ name: new TextDecoder().decode(name), stat }]
+      );
+  });
+}
+
+async function listChanges(
+  { history: place, path, fromSeq, toSeq, limit }: BrowseQuestion<"changes">,
+): Promise<BrowseCalls["changes"]["answer"]> {
+  using history = browser.openHistory(place);
+  const walk = history.compare(fromSeq, toSeq, {
+    changesMax: limit,
+    ...(path === undefined ? {} : { path }),
+  });
+  const found: FileChange[] = [];
+  for (;;) {
+    const step = await walk.next();
+    if (step.done) return toldChanges(found, step.value);
+    found.push(step.value);
+  }
+}
+
 scope.onmessage = async ({ data: request }) => {
   try {
     const done = await answer(request);
     scope.postMessage({ id: request.id, done }, "bytes" in done ? [done.bytes.buffer] : []);
   } catch (thrown) {
-    const error = VarveError.from(thrown, `look for ${request.path} in the past`);
+    const error = VarveError.from(thrown, `look for ${request.path ?? "files"} in the past`);
     scope.postMessage({ id: request.id, error: error.toMessage() }, []);
   }
 };

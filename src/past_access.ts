@@ -3,15 +3,25 @@
  *
  * @module
  */
-import { VarveError } from "./base/errors.ts";
 import type { Scheduler } from "./base/turns.ts";
 import { checkSpan, listBlockChanges } from "./block_changes.ts";
-import type { BlockChanges, FileContent, FileListing, FileVersionList, Moment } from "./engine.ts";
+import type {
+  BlockChanges,
+  DeletedFiles,
+  FileChanges,
+  FileContent,
+  FileListing,
+  FileVersionList,
+  Moment,
+} from "./engine.ts";
 import type { History } from "./history.ts";
 import type { Volumes } from "./volumes.ts";
 import { Browser } from "./workers.ts";
 
 const CONTENT_CHUNK_BYTES = 1 << 20;
+/** Entries of a list when nobody says how many, and at most. */
+const LIMIT = 1000;
+const LIMIT_MAX = 10_000;
 const VERSIONS_LIMIT = 100;
 const VERSIONS_LIMIT_MAX = 1000;
 
@@ -83,10 +93,48 @@ export class PastAccess {
     });
   }
 
-  /** An end of a span: the moment at or before a time; the oldest one stands for a time before the window. */
   async #end(name: string, at: string | undefined): Promise<Moment | undefined> {
-    if (at === undefined) return undefined;
-    return await this.#history.resolve(name, at);
+    return at === undefined ? undefined : await this.#history.resolve(name, at);
+  }
+
+  /** What a directory held before a moment. */
+  async listDeletedFiles(
+    name: string,
+    at: string,
+    path: string,
+    options: { limit?: number },
+  ): Promise<DeletedFiles> {
+    const moment = await this.#history.resolve(name, at);
+    const history = await this.#history.locateHistory(name);
+    const limit = limitOf(options);
+    return {
+      ...moment,
+      ...await this.#browser.ask({ call: "deleted", history, path, seq: moment.seq, limit }),
+    };
+  }
+
+  /** Files that differ between two times. */
+  async listFileChanges(
+    name: string,
+    options: { from: string; to: string; path?: string; limit?: number },
+  ): Promise<FileChanges> {
+    const { from, to } = await this.#span(name, options);
+    const found = await this.#browser.ask({
+      call: "changes",
+      history: await this.#history.locateHistory(name),
+      fromSeq: from.seq,
+      toSeq: to.seq,
+      limit: limitOf(options),
+      ...(options.path === undefined ? {} : { path: options.path }),
+    });
+    return { from, to, ...found };
+  }
+
+  async #span(name: string, ends: { from: string; to: string }): Promise<{ from: Moment; to: Moment }> {
+    const from = await this.#history.resolve(name, ends.from);
+    const to = await this.#history.resolve(name, ends.to);
+    checkSpan({ from, to });
+    return { from, to };
   }
 
   /** Blocks written between two times. */
@@ -94,13 +142,16 @@ export class PastAccess {
     name: string,
     options: { from: string; to: string; offset?: number; limit?: number },
   ): Promise<BlockChanges> {
-    const from = await this.#history.resolve(name, options.from);
-    const to = await this.#history.resolve(name, options.to);
-    return await listBlockChanges(this.#volumes.open(name), { ...options, from, to }, this.#scheduler);
+    const span = await this.#span(name, options);
+    return await listBlockChanges(this.#volumes.open(name), { ...options, ...span }, this.#scheduler);
   }
 
   /** Ends the Worker that reads files. */
   close(): void {
     this.#browser.close();
   }
+}
+
+function limitOf({ limit = LIMIT }: { limit?: number }): number {
+  return Math.min(limit, LIMIT_MAX);
 }

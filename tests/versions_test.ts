@@ -19,7 +19,8 @@ import { FileDisk } from "../src/disk/mod.ts";
 import { openGuestDisk } from "../src/guestfs/mod.ts";
 import { SegmentReader } from "../src/journal/mod.ts";
 import { BlockCache, RegionCache, View } from "../src/timeline/view.ts";
-import { PastFiles } from "../src/timeline/past_files.ts";
+import { PastFiles } from "../src/browse/past_files.ts";
+import { directDisk } from "../src/browse/direct_disk.ts";
 import { type TestAppliance, withAppliance } from "./support/appliance.ts";
 import { MIB } from "./support/bytes.ts";
 import { kernelMount, loopDevice, nbdAsFile } from "./support/devices.ts";
@@ -72,14 +73,14 @@ async function openPast(appliance: TestAppliance): Promise<Past> {
 }
 
 /** What a reader without any memory says of the file: all of its bytes, and what is kept about it. */
-function lookAt(past: Past, seq: number): string {
+async function lookAt(past: Past, seq: number): Promise<string> {
   const view = new View(past, seq, SIZE_BYTES);
   try {
-    const files = new PastFiles(openGuestDisk(view));
-    const found = files.find(PATH, { follow: false });
+    const files = new PastFiles(directDisk(openGuestDisk(view)));
+    const found = await files.find(PATH, { follow: false });
     const { system, inode } = found.place ?? assert.fail();
-    const { accessedNs: _accessed, blocks512: _blocks, ...stat } = system.stat(inode);
-    const content = createHash("sha256").update(files.read(found, 0, stat.sizeBytes)).digest("hex");
+    const { accessedNs: _accessed, blocks512: _blocks, ...stat } = await system.stat(inode);
+    const content = createHash("sha256").update(await files.read(found, 0, stat.sizeBytes)).digest("hex");
     return JSON.stringify({ ...stat, content }, (_, value) => typeof value === "bigint" ? `${value}` : value);
   } catch (thrown) {
     if (!(thrown instanceof VarveError)) throw thrown;
@@ -114,7 +115,7 @@ Deno.test(
     }
     const truth: { key: string; first: number; last: number }[] = [];
     for (const seq of settled) {
-      const key = lookAt(past, seq);
+      const key = await lookAt(past, seq);
       const last = truth.at(-1);
       if (last?.key === key) last.last = seq;
       else truth.push({ key, first: seq, last: seq });
@@ -138,9 +139,11 @@ Deno.test(
       const what = `${from.seq} to ${until.seq}, seen from ${first} to ${last}`;
       assert.ok(from.seq <= first && until.seq >= last, what);
       assert.equal(file === undefined, key === "absent", what);
-      for (const seq of [from.seq, until.seq]) assert.equal(lookAt(past, seq), key, `${what}, at ${seq}`);
+      for (const seq of [from.seq, until.seq]) {
+        assert.equal(await lookAt(past, seq), key, `${what}, at ${seq}`);
+      }
       for (const seq of [moments.every.atOrBefore(from.seq - 1), moments.every.after(until.seq)]) {
-        if (seq !== undefined) assert.notEqual(lookAt(past, seq), key, `${what}, at ${seq}`);
+        if (seq !== undefined) assert.notEqual(await lookAt(past, seq), key, `${what}, at ${seq}`);
       }
     }
     // What is remembered from moment to moment changes nothing about an answer.

@@ -40,6 +40,11 @@ export class Lru<V> {
     }
   }
 
+  /** Takes a value out. */
+  delete(key: string): void {
+    this.#drop(key);
+  }
+
   /** Lets every value go. */
   clear(): void {
     for (const key of [...this.#values.keys()]) this.#drop(key);

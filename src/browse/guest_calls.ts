@@ -6,6 +6,7 @@
 import type { VarveErrorMessage } from "../base/errors.ts";
 import type { ContentRun, DiskPiece, GuestFileSystem, GuestStat, GuestXattr } from "../guestfs/guest.ts";
 import type { FileProbe } from "./_file_probe.ts";
+import type { ChangedFilesEnd, FileChange } from "./changed_files.ts";
 import type { PackedEntries } from "./packed_listing.ts";
 
 /** A file system, as far as it is told at once. */
@@ -35,10 +36,26 @@ export interface GuestDetails {
   readonly runs?: ContentRun[];
 }
 
+/** What a comparison has found since the last question. */
+export interface ComparedPart {
+  /** Files that differ. */
+  readonly changes: FileChange[];
+  /** Set when that is all. */
+  readonly end?: ChangedFilesEnd;
+}
+
 /** Every question, by name: what it takes besides the moment, and its answer. `partition` is an index. */
 export interface GuestCalls {
   describe: { takes: Record<never, never>; answer: DiskSummary };
   probe: { takes: { path: string }; answer: FileProbe };
+  /**
+   * Goes on comparing the files of `from` with those of the moment that is asked about, for a while. The first question of a
+   * comparison has `from`; each has its number.
+   */
+  compare: {
+    takes: { comparison: number; from?: MomentNumber; path?: string; changesMax: number };
+    answer: ComparedPart;
+  };
   space: { takes: { partition: number }; answer: GuestFileSystem["space"] };
   stat: { takes: { partition: number; inode: number }; answer: GuestStat };
   lookup: {

@@ -7,11 +7,14 @@
 import { VarveError } from "../base/errors.ts";
 import type { GuestDisk, GuestFileSystem, GuestStat } from "../guestfs/guest.ts";
 import { openGuestDisk } from "../guestfs/mod.ts";
+import type { Awaitable } from "../base/awaitable.ts";
 import { Lru } from "../base/lru.ts";
 import { type FileProbe, probeFile } from "./_file_probe.ts";
+import { changedFiles, type ChangedFilesEnd, type FileChange } from "./changed_files.ts";
 import { NotingDevice } from "./_ranges.ts";
 import { BlockReader } from "./block_channel.ts";
 import type {
+  ComparedPart,
   DiskSummary,
   FromGuest,
   GuestCallName,
@@ -19,6 +22,7 @@ import type {
   GuestDetails,
   GuestQuestion,
   MomentNumber,
+  QuestionOf,
   ToGuest,
 } from "./guest_calls.ts";
 import { packEntries } from "./packed_listing.ts";
@@ -26,6 +30,11 @@ import { ChunkCache, RemoteDevice } from "./remote_device.ts";
 
 /** Moments whose file systems stay open. */
 const OPEN_MAX = 16;
+/** How long a comparison goes on for one question, in milliseconds, and what it tells at most. */
+const SLICE_MS = 200;
+const PART_CHANGES = 1000;
+/** Comparisons under way. */
+const COMPARISONS_MAX = 8;
 /** Volumes about which something is remembered. */
 const VOLUMES_MAX = 8;
 /** How much of a file's beginning is told without being asked for, in bytes and in runs. */
@@ -40,6 +49,7 @@ interface GuestScope {
 const scope = self as unknown as GuestScope;
 const chunks = new ChunkCache();
 const open = new Map<number, GuestDisk>();
+const comparisons = new Lru<Comparing>(COMPARISONS_MAX);
 /** What readers remember from moment to moment, by volume. */
 const notes = new Lru<Map<string, unknown>>(VOLUMES_MAX);
 let reader: BlockReader | undefined;
@@ -128,8 +138,57 @@ function read(fileSystem: GuestFileSystem, inode: number, offset: number, length
   return bytes.subarray(0, fileSystem.read(inode, offset, bytes));
 }
 
-function answer(moment: MomentNumber, question: GuestQuestion): GuestCalls[GuestCallName]["answer"] {
+/** A comparison under way; `next` is what it is about to find. */
+interface Comparing {
+  readonly walk: AsyncGenerator<FileChange, ChangedFilesEnd>;
+  next: Promise<IteratorResult<FileChange, ChangedFilesEnd>> | undefined;
+}
+
+async function compare(to: MomentNumber, question: QuestionOf<"compare">): Promise<ComparedPart> {
+  const { comparison } = question;
+  const comparing = comparisons.get(`${comparison}`) ?? beginToCompare(to, question);
+  comparisons.set(`${comparison}`, comparing);
+  const changes: FileChange[] = [];
+  const { promise: slice, resolve: end } = Promise.withResolvers<undefined>();
+  const timer = setTimeout(() => end(undefined), SLICE_MS);
+  try {
+    while (changes.length < PART_CHANGES) {
+      comparing.next ??= comparing.walk.next();
+      const step = await Promise.race([comparing.next, slice]);
+      if (step === undefined) break;
+      comparing.next = undefined;
+      if (step.done) {
+        comparisons.delete(`${comparison}`);
+        return { changes, end: step.value };
+      }
+      changes.push(step.value);
+    }
+  } finally {
+    clearTimeout(timer);
+  }
+  return { changes };
+}
+
+function beginToCompare(to: MomentNumber, { from, path, changesMax }: QuestionOf<"compare">): Comparing {
+  if (from === undefined) {
+    throw new VarveError("io", "compare files: the sandbox was ended meanwhile", { hint: "Try again." });
+  }
+  const [earlier, later] = [deviceOf(from), deviceOf(to)];
+  const walk = changedFiles({
+    from: { device: earlier, open: openGuestDisk },
+    to: { device: later, open: openGuestDisk },
+    isTouched: (ranges) =>
+      ranges.some(({ offset, length }) => later.moment.newestChange(offset, length) > from.seq),
+  }, { changesMax, ...(path === undefined ? {} : { path }) });
+  return { walk, next: undefined };
+}
+
+function answer(
+  moment: MomentNumber,
+  question: GuestQuestion,
+): Awaitable<GuestCalls[GuestCallName]["answer"]> {
   if (question.call === "probe") return probe(moment, question.path);
+  if (question.call === "compare") return compare(moment, question);
   const disk = diskOf(moment);
   if (question.call === "describe") return summaryOf(disk);
   const fileSystem = disk.partitions[question.partition]?.fileSystem;
@@ -161,12 +220,12 @@ function answer(moment: MomentNumber, question: GuestQuestion): GuestCalls[Guest
 }
 
 /** Whole buffers that nobody here uses any more. */
-function transferable(answered: ReturnType<typeof answer>): Transferable[] {
+function transferable(answered: GuestCalls[GuestCallName]["answer"]): Transferable[] {
   if (typeof answered !== "object" || !("records" in answered)) return [];
   return [answered.records, answered.names];
 }
 
-scope.onmessage = ({ data }) => {
+async function hear(data: ToGuest): Promise<void> {
   switch (data.kind) {
     case "start":
       reader = new BlockReader(data.memory, () => data.port.postMessage(undefined));
@@ -177,12 +236,18 @@ scope.onmessage = ({ data }) => {
       break;
     case "ask":
       try {
-        const answered = answer(data, data.question);
+        const answered = await answer(data, data.question);
         scope.postMessage({ id: data.id, answer: answered }, transferable(answered));
       } catch (thrown) {
         scope.postMessage({ id: data.id, error: errorOf(thrown).toMessage() }, []);
       }
   }
+}
+
+/** Answers come in the order of the questions. */
+let last = Promise.resolve();
+scope.onmessage = ({ data }) => {
+  last = last.then(() => hear(data));
 };
 
 /** Whatever a reader throws that it should not, such as a RangeError, is what the disk made it do. */

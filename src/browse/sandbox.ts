@@ -15,6 +15,7 @@ import type {
   GuestCallName,
   GuestCalls,
   GuestQuestion,
+  MomentNumber,
   QuestionOf,
   ToGuest,
 } from "./guest_calls.ts";
@@ -95,6 +96,13 @@ export class Sandbox {
     return number;
   }
 
+  /** What the sandbox is told of a moment, for a question about two of them. */
+  numberOf(moment: number): MomentNumber {
+    const registered = this.#moments.get(moment);
+    if (registered !== undefined) return numberOf(moment, registered);
+    throw new VarveError("cancelled", "read a guest's disk: the moment was closed");
+  }
+
   /** Ends that; its questions fail. */
   forget(moment: number): void {
     this.#moments.delete(moment);
@@ -131,8 +139,7 @@ export class Sandbox {
       return asked.reject(new VarveError("cancelled", "read a guest's disk: the moment was closed"));
     }
     const { moment, question } = asked;
-    const { seq, place: { sizeBytes, directory: volume } } = registered;
-    tell(this.#running.guest, { kind: "ask", id, moment, seq, sizeBytes, volume, question });
+    tell(this.#running.guest, { kind: "ask", id, ...numberOf(moment, registered), question });
   }
 
   #startWorkers(): Running {
@@ -228,6 +235,10 @@ export class Sandbox {
     for (const { reject } of this.#asked.values()) reject(error);
     this.#asked.clear();
   }
+}
+
+function numberOf(moment: number, { seq, place }: SandboxMoment): MomentNumber {
+  return { moment, seq, sizeBytes: place.sizeBytes, volume: place.directory };
 }
 
 function registration(moment: number, { place, seq }: SandboxMoment): ToViews {

@@ -8,6 +8,7 @@ import { sizeAt, type VolumeSize } from "../catalog/sizes.ts";
 import { lastChangeOf } from "../timeline/changes.ts";
 import { openPast, type PastHistory, type PastPlace } from "../timeline/past.ts";
 import type { FileProbe } from "./_file_probe.ts";
+import type { ChangedFilesEnd, FileChange } from "./changed_files.ts";
 import { MapMomentSteps, type MomentSteps } from "./_moment_steps.ts";
 import type { ByteRange } from "./_ranges.ts";
 import type { Sandbox } from "./sandbox.ts";
@@ -55,12 +56,42 @@ export class VolumeHistory implements Disposable {
   }
 
   async #probe(path: string, seq: number): Promise<FileProbe> {
-    const moment = this.#sandbox.register({ place: this.placeAt(seq), seq });
+    const moment = this.#register(seq);
     try {
       return await this.#sandbox.ask(moment, { call: "probe", path });
     } finally {
       this.#sandbox.forget(moment);
     }
+  }
+
+  /** Files that differ between two moments, at a path and below. Rejects as the sandbox does. */
+  async *compare(
+    fromSeq: number,
+    toSeq: number,
+    options: { readonly path?: string; readonly changesMax: number },
+  ): AsyncGenerator<FileChange, ChangedFilesEnd> {
+    const [from, to] = [fromSeq, toSeq].map((seq) => this.#register(seq)) as [number, number];
+    try {
+      const comparison = to;
+      let part = await this.#sandbox.ask(to, {
+        call: "compare",
+        comparison,
+        from: this.#sandbox.numberOf(from),
+        ...options,
+      });
+      for (;;) {
+        yield* part.changes;
+        if (part.end !== undefined) return part.end;
+        part = await this.#sandbox.ask(to, { call: "compare", comparison, ...options });
+      }
+    } finally {
+      this.#sandbox.forget(from);
+      this.#sandbox.forget(to);
+    }
+  }
+
+  #register(seq: number): number {
+    return this.#sandbox.register({ place: this.placeAt(seq), seq });
   }
 
   /** The newest command after one moment up to another that touched a block of `ranges`, or `undefined`. */

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { TestAppliance } from "../tests/support/appliance.ts";
+import type { TestAppliance } from "../tests/support/appliance.ts";
 import { KIB, MIB } from "../tests/support/bytes.ts";
 import { kernelMount, loopDevice, nbdAsFile, type Placed } from "../tests/support/devices.ts";
 import { run } from "../tests/support/run.ts";

@@ -27,6 +27,7 @@ const PACKAGES = [
   "attr",
   "acl",
   "fuse3",
+  "ntfs-3g",
   "util-linux",
   "procps",
   "openssl",

@@ -30,7 +30,6 @@ function signatures(sizeBytes: number): readonly Signature[] {
     { what: "an LVM2 physical volume", offsets: at(24, 536, 1048, 1560), magic: "LVM2 001" },
     { what: "an XFS file system", offsets: at(0), magic: "XFSB" },
     { what: "a btrfs file system", offsets: at(0x10040), magic: "_BHRfS_M" },
-    { what: "an NTFS file system", offsets: at(3), magic: "NTFS    " },
     { what: "an exFAT file system", offsets: at(3), magic: "EXFAT   " },
     { what: "a FAT file system", offsets: at(82), magic: "FAT32   " },
     { what: "a FAT file system", offsets: at(54), magic: "FAT12   " },

@@ -8,12 +8,14 @@ import { VarveError } from "../base/errors.ts";
 import { describeContent, findSignature } from "./detect.ts";
 import { EXT_READER } from "./ext/ext_reader.ts";
 import type { GuestDisk, GuestFileSystem, GuestPartition, GuestReader, OpenGuestDisk } from "./guest.ts";
+import { NTFS_READER } from "./ntfs/ntfs_reader.ts";
 import { type PartitionEntry, readPartitionTable } from "./partition_table.ts";
 import { SubDevice } from "./sub_device.ts";
 
 /** Asked in this order. */
 const READERS: readonly GuestReader[] = [
   EXT_READER,
+  NTFS_READER,
 ];
 
 /**

@@ -32,7 +32,7 @@ export async function mountToys(
   await Deno.chmod(parent, 0o755);
   const point = await prepareMountPoint(`${parent}/mnt`);
   const handles = openDevice();
-  mount(handles.device, point);
+  mount(handles.device, point, { allowOther: true });
   const history = new ToyHistory(volumes);
   const session = new Session(
     new Device(handles),

@@ -19,6 +19,8 @@ import { cString, libc } from "./libc.ts";
 const O_RDWR = 0o2;
 const O_NONBLOCK = 0o4000;
 const O_CLOEXEC = 0o2000000;
+const F_GETFL = 3;
+const F_SETFL = 4;
 const POLLIN = 0x1;
 
 /** The two descriptors of a mount: `device` is `/dev/fuse`, `wake` an eventfd that ends the poll. */
@@ -33,6 +35,24 @@ export interface DeviceHandles {
 export function openDevice(): DeviceHandles {
   const device = libc.open(cString("/dev/fuse"), O_RDWR | O_NONBLOCK | O_CLOEXEC);
   if (device < 0) throw openFailure(lastErrno());
+  return deviceHandles(device);
+}
+
+/**
+ * Takes over a descriptor of `/dev/fuse` that is open already, and lets its reads return at once. When that fails, the
+ * descriptor is closed.
+ */
+export function takeDevice(device: number): DeviceHandles {
+  const flags = libc.fcntl(device, F_GETFL, 0);
+  if (flags < 0 || libc.fcntl(device, F_SETFL, flags | O_NONBLOCK) < 0) {
+    const errno = lastErrno();
+    libc.close(device);
+    throw new VarveError("io", `Take over a descriptor of /dev/fuse: ${errnoName(errno)}`);
+  }
+  return deviceHandles(device);
+}
+
+function deviceHandles(device: number): DeviceHandles {
   const wake = libc.eventfd(0, O_CLOEXEC | O_NONBLOCK);
   if (wake < 0) {
     const errno = lastErrno();

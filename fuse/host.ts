@@ -2,7 +2,7 @@
  * The engine's side of the mounted tree: mounts it, starts the thread that serves it, answers that thread's
  * questions, unmounts.
  *
- * Order at the start: the mount point is made ready; `/dev/fuse` is opened; mount(2), which does not wait for
+ * Order at the start: the mount point is made ready; `/dev/fuse` is opened and mounted, which does not wait for
  * an answer; the Worker gets the descriptors and says when it agrees with the kernel. At the end: the mount is detached, so that no new
  * client comes in; the Worker serves those inside until they leave or the time is up; only then are the
  * descriptors closed, for a number that is closed too early may already stand for another file.
@@ -14,11 +14,12 @@
  */
 import { VarveError } from "../src/base/errors.ts";
 import type { Engine, PointInfo } from "../src/engine.ts";
-import { closeDevice, type DeviceHandles, openDevice, wakeDevice } from "./device.ts";
+import { closeDevice, type DeviceHandles, wakeDevice } from "./device.ts";
 import type { FromWorker, PastPlace, Questions, ToWorker } from "./messages.ts";
 import {
+  attach,
+  type Attached,
   detach,
-  mount,
   type MountPoint,
   prepareMountPoint,
   raiseReadAhead,
@@ -51,6 +52,11 @@ export interface MountTreeOptions {
    * the serving thread failed, without when somebody else unmounted it. The mount point is clean by then.
    */
   onEnded?: (error: VarveError | undefined) => void;
+  /**
+   * Whether other users than this one see the tree, as far as the guest's modes let them. A user other than root needs
+   * the permission of `/etc/fuse.conf` for that. Default false.
+   */
+  allowOther?: boolean;
   /** How long clients inside are served after `unmount`, in milliseconds; then they get ENOTCONN. Default 2,000. */
   graceMs?: number;
   /** Entry of the serving thread; tests have their own. */
@@ -65,31 +71,24 @@ export interface MountedTree {
   unmount(): Promise<void>;
 }
 
-/** Mounts the tree and resolves when it answers. Throws `forbidden`, `unsupported`, `conflict` or `io`. */
+/** Mounts the tree and resolves when it answers. Throws `forbidden`, `unsupported`, `conflict`, `invalid` or `io`. */
 export async function mountTree(options: MountTreeOptions): Promise<MountedTree> {
   const point = await prepareMountPoint(options.path);
-  const handles = await mountDevice(point);
-  const server = new TreeServer(options, point, handles);
+  const attached = await attachTo(point, options);
+  const server = new TreeServer(options, point, attached);
   try {
     await server.ready;
   } catch (thrown) {
     await server.unmount();
     throw thrown;
   }
-  await raiseReadAhead(point);
+  await raiseReadAhead(attached);
   return server;
 }
 
-async function mountDevice(point: MountPoint): Promise<DeviceHandles> {
+async function attachTo(point: MountPoint, { allowOther = false }: MountTreeOptions): Promise<Attached> {
   try {
-    const handles = openDevice();
-    try {
-      mount(handles.device, point);
-      return handles;
-    } catch (thrown) {
-      closeDevice(handles);
-      throw thrown;
-    }
+    return await attach(point, { allowOther });
   } catch (thrown) {
     await removeMountPoint(point);
     throw thrown;
@@ -103,6 +102,7 @@ class TreeServer implements MountedTree {
   readonly #options: MountTreeOptions;
   readonly #point: MountPoint;
   readonly #handles: DeviceHandles;
+  readonly #device: string;
   readonly #worker: Worker;
   readonly #ready = Promise.withResolvers<void>();
   readonly #ended = Promise.withResolvers<void>();
@@ -110,10 +110,11 @@ class TreeServer implements MountedTree {
   #isReady = false;
   #unmounting: Promise<void> | undefined;
 
-  constructor(options: MountTreeOptions, point: MountPoint, handles: DeviceHandles) {
+  constructor(options: MountTreeOptions, point: MountPoint, { handles, device }: Attached) {
     this.#options = options;
     this.#point = point;
     this.#handles = handles;
+    this.#device = device;
     this.#questions = answersOf(options);
     this.path = point.path;
     this.ready = this.#ready.promise;
@@ -136,7 +137,7 @@ class TreeServer implements MountedTree {
   }
 
   async #unmount(): Promise<void> {
-    await detach(this.path);
+    await detach(this.path, this.#device);
     const graceMs = this.#options.graceMs ?? 2000;
     const stop = setTimeout(() => {
       this.#say({ kind: "stop" });
@@ -198,7 +199,7 @@ class TreeServer implements MountedTree {
   async #endUnasked(error: VarveError | undefined): Promise<void> {
     let found = error;
     try {
-      await detach(this.path);
+      await detach(this.path, this.#device);
       await this.#cleanUp();
     } catch (thrown) {
       found ??= VarveError.from(thrown, `Clean up after the tree on ${this.path}`);

@@ -68,7 +68,7 @@ Deno.test("mountTree serves the engine's history from a Worker until unmount", (
     );
     assert.match(
       await shell(`grep ' ${tree.path} ' /proc/mounts`, "/"),
-      /^varve \S+ fuse\.varve ro,nosuid,nodev,noexec,\S*default_permissions,allow_other/,
+      /^varve \S+ fuse\.varve ro,nosuid,nodev,noexec,\S*default_permissions 0 0$/,
     );
     await Promise.all([tree.unmount(), tree.unmount()]);
     assert.equal(await exists(tree.path), false);

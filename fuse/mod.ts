@@ -1,8 +1,8 @@
 /**
  * The mounted tree: every retained moment of every volume as a folder of the host, over FUSE.
  *
- * Linux alone, as root. The kernel's protocol is spoken directly, in a Worker of its own; nothing but libc is
- * needed.
+ * Linux alone. The kernel's protocol is spoken directly, in a Worker of its own; nothing but libc is needed, and
+ * `fusermount3` by users other than root.
  *
  * ```ts ignore
  * const tree = await mountTree({ path: "/varve", engine, locate });

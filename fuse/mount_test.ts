@@ -1,19 +1,9 @@
 import assert from "node:assert/strict";
 import { shell } from "./_mounting.ts";
 import { closeDevice, openDevice } from "./device.ts";
-import { detach, mount, parseMountInfo, prepareMountPoint, removeMountPoint } from "./mount.ts";
-
-Deno.test("parseMountInfo reads paths with spaces and optional fields", () => {
-  const text = [
-    "22 1 254:0 / / rw,relatime shared:1 master:2 - ext4 /dev/vda rw",
-    "99 22 0:41 / /mnt/my\\040disk ro,nosuid - fuse.varve varve ro,user_id=0",
-    "",
-  ].join("\n");
-  assert.deepEqual(parseMountInfo(text), [
-    { device: "254:0", path: "/", type: "ext4" },
-    { device: "0:41", path: "/mnt/my disk", type: "fuse.varve" },
-  ]);
-});
+import { cString, libc } from "./libc.ts";
+import { attach, type Attached, detach, mount, prepareMountPoint, removeMountPoint } from "./mount.ts";
+import { mountsAt } from "./mount_table.ts";
 
 async function withFolder(use: (folder: string) => Promise<void>): Promise<void> {
   const folder = await Deno.realPath(await Deno.makeTempDir({ prefix: "varve-fuse-" }));
@@ -33,11 +23,33 @@ function leaveDeadMount(path: string): void {
 
 Deno.test("prepareMountPoint detaches dead mounts, however many are stacked", () =>
   withFolder(async (folder) => {
-    await Deno.writeTextFile(`${folder}/below`, "");
     for (let count = 0; count < 3; count++) leaveDeadMount(folder);
     assert.match(await shell(`ls ${folder}`, "/"), /Transport endpoint is not connected/);
     assert.deepEqual(await prepareMountPoint(folder), { path: folder, made: false });
-    assert.equal(await shell(`ls ${folder}`, "/"), "below");
+    assert.deepEqual(await mountsAt(folder), []);
+  }));
+
+Deno.test("prepareMountPoint refuses a folder that is not empty, also below a dead mount", () =>
+  withFolder(async (folder) => {
+    await Deno.writeTextFile(`${folder}/below`, "kept");
+    leaveDeadMount(folder);
+    for (let round = 0; round < 2; round++) {
+      await assert.rejects(prepareMountPoint(folder), {
+        code: "conflict",
+        message: /the folder is not empty$/,
+      });
+      assert.equal(await shell(`cat ${folder}/below`, "/"), "kept");
+    }
+  }));
+
+Deno.test("prepareMountPoint leaves a tree alone whose server does not answer", () =>
+  withFolder(async (folder) => {
+    const { handles } = await attach({ path: folder, made: false });
+    await assert.rejects(prepareMountPoint(folder), { code: "conflict", message: /served there already/ });
+    await detach(folder);
+    // Ends the question that is still waiting for an answer.
+    closeDevice(handles);
+    await new Promise((resolve) => setTimeout(resolve, 100));
   }));
 
 Deno.test("prepareMountPoint follows symbolic links to a dead mount", () =>
@@ -74,12 +86,17 @@ Deno.test("detach and prepareMountPoint leave other mounts alone", () =>
   withFolder(async (folder) => {
     await shell(`mount -t tmpfs tmpfs ${folder}`, "/");
     try {
-      await Deno.writeTextFile(`${folder}/kept`, "");
       await detach(folder);
       assert.deepEqual(await prepareMountPoint(folder), { path: folder, made: false });
-      assert.equal(await shell(`ls ${folder}`, "/"), "kept");
-    } finally {
+      assert.deepEqual((await mountsAt(folder)).map(({ type }) => type), ["tmpfs"]);
+      // The same on top of a dead tree: it is not ours to take away what lies over it.
       await shell(`umount ${folder}`, "/");
+      leaveDeadMount(folder);
+      await shell(`mount -t tmpfs tmpfs ${folder}`, "/");
+      await detach(folder);
+      assert.deepEqual((await mountsAt(folder)).map(({ type }) => type), ["fuse.varve", "tmpfs"]);
+    } finally {
+      await shell(`umount ${folder}; umount -l ${folder}`, "/");
     }
   }));
 
@@ -105,4 +122,91 @@ Deno.test("mount says why it failed", () =>
     assert.throws(() => mount(-1, { path: folder, made: false }), { name: "VarveError", message: /EINVAL/ });
     assert.throws(() => mount(-1, { path: `${folder}/gone`, made: false }), { message: /ENOENT/ });
     return Promise.resolve();
+  }));
+
+async function withAttached(
+  path: string,
+  use: (attached: Attached) => Promise<void>,
+  access?: { allowOther?: boolean },
+): Promise<void> {
+  const attached = await attach({ path, made: false }, access);
+  try {
+    await use(attached);
+  } finally {
+    await detach(path, attached.device);
+    closeDevice(attached.handles);
+  }
+}
+
+/** Options of the mount that shows at a path. */
+async function optionsOf(path: string): Promise<string[]> {
+  const [, , type, options] = (await shell(`grep ' ${path} ' /proc/self/mounts`, "/")).split(" ");
+  return [`${type}`, ...`${options}`.split(",")];
+}
+
+Deno.test("attach lets other users in only when told so, and always enforces modes", () =>
+  withFolder(async (folder) => {
+    for (const allowOther of [undefined, false, true]) {
+      await withAttached(folder, async ({ device }) => {
+        const options = await optionsOf(folder);
+        for (const always of ["fuse.varve", "ro", "nosuid", "nodev", "noexec", "default_permissions"]) {
+          assert.ok(options.includes(always), `${always} in ${options}`);
+        }
+        assert.equal(options.includes("allow_other"), allowOther === true);
+        assert.deepEqual(await mountsAt(folder), [{ device, path: folder, type: "fuse.varve", owner: 0 }]);
+      }, allowOther === undefined ? {} : { allowOther });
+    }
+  }));
+
+Deno.test("attach mounts on paths that the mount table has to escape", () =>
+  withFolder(async (folder) => {
+    for (
+      const name of [" a b ", "tab\there", "two\nlines", "back\\040slash", "#1", "a,b=c", "-o", "\u{1f5c4}"]
+    ) {
+      const path = `${folder}/${name}`;
+      const point = await prepareMountPoint(path);
+      assert.deepEqual(point, { path, made: true });
+      await withAttached(path, () => Promise.resolve());
+      assert.deepEqual(await mountsAt(path), [], JSON.stringify(name));
+      leaveDeadMount(path);
+      assert.deepEqual(await prepareMountPoint(path), { path, made: false });
+      assert.deepEqual(await mountsAt(path), [], JSON.stringify(name));
+    }
+  }));
+
+Deno.test("of two that want one folder at the same time, the second is refused", () =>
+  withFolder(async (folder) => {
+    const conflict = { name: "VarveError", code: "conflict" };
+    const other = libc.open(cString(folder), 0o2000000);
+    try {
+      assert.equal(libc.flock(other, 2), 0);
+      await assert.rejects(attach({ path: folder, made: false }), conflict);
+      assert.equal(libc.flock(other, 8), 0);
+      await withAttached(folder, async () => {
+        assert.equal(libc.flock(other, 2 | 4), 0, "a mount that stands needs no lock");
+        libc.flock(other, 8);
+        await assert.rejects(attach({ path: folder, made: false }), conflict);
+        assert.equal((await mountsAt(folder)).length, 1);
+      });
+    } finally {
+      libc.close(other);
+    }
+  }));
+
+Deno.test("detach takes away only the tree of that device number", () =>
+  withFolder(async (folder) => {
+    await withAttached(folder, async ({ device }) => {
+      await detach(folder, "0:0");
+      assert.equal((await mountsAt(folder)).length, 1);
+      await detach(folder, device);
+      assert.deepEqual(await mountsAt(folder), []);
+      await detach(folder, device);
+    });
+  }));
+
+Deno.test("attach says what is missing", () =>
+  withFolder(async (folder) => {
+    await assert.rejects(attach({ path: `${folder}/gone`, made: false }), { message: /gone: ENOENT$/ });
+    await Deno.writeTextFile(`${folder}/file`, "");
+    await assert.rejects(attach({ path: `${folder}/file`, made: false }), { message: /file: ENOTDIR$/ });
   }));

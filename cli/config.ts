@@ -14,6 +14,8 @@ export interface ServeConfig {
   data: string;
   /** Where to mount the tree; `false` for nowhere. */
   mount: string | false;
+  /** Whether other users than the appliance's see the tree, as far as the guest's modes let them. */
+  mountAllowOther: boolean;
   /** Addresses for NBD, or `stdio` for one client on standard input and output; none only when sockets were passed. */
   nbd: string[];
   /** How NBD is encrypted. */
@@ -55,6 +57,7 @@ export type ServeFlags = Partial<Omit<ServeConfig, "nbdTls">> & { nbdTls?: Parti
 export const DEFAULT_CONFIG: ServeConfig = {
   data: "/var/lib/varve",
   mount: "/varve",
+  mountAllowOther: false,
   nbd: ["unix:/run/varve/nbd.sock"],
   nbdTls: { mode: "off" },
   nbdPlainTcp: false,
@@ -95,6 +98,7 @@ const nbd = () =>
 const ConfigSchema = z.strictObject({
   data: path(),
   mount: z.union([path(), z.literal(false)], { error: `${PATH_RULE}, or false` }),
+  mountAllowOther: z.boolean({ error: "must be true or false" }),
   nbd: nbd().min(1, "must hold at least one address"),
   nbdTls: z.strictObject({
     mode: z.enum(["require", "allow", "off"], { error: MODE_RULE }).default("off"),

@@ -15,6 +15,7 @@ test("the file beats the defaults, and flags beat the file", () => {
   assert.deepEqual(makeConfig({ data: "/b" }, told), {
     data: "/b",
     mount: false,
+    mountAllowOther: false,
     nbd: ["127.0.0.1:10809"],
     nbdTls: { mode: "off" },
     nbdPlainTcp: false,
@@ -25,6 +26,16 @@ test("the file beats the defaults, and flags beat the file", () => {
     scrub: DEFAULT_CONFIG.scrub,
   });
   assert.equal(makeConfig({ mount: "/m" }, told).mount, "/m");
+});
+
+test("other users see the tree only by choice", () => {
+  assert.equal(makeConfig({}, file({ mount: "/m" })).mountAllowOther, false);
+  assert.equal(makeConfig({}, file({ mountAllowOther: true })).mountAllowOther, true);
+  assert.equal(makeConfig({ mountAllowOther: true }, file({ mountAllowOther: false })).mountAllowOther, true);
+  assert.throws(
+    () => makeConfig({}, file({ mountAllowOther: "yes" })),
+    /mountAllowOther must be true or false/,
+  );
 });
 
 test("scrubs by themselves are set in parts, or switched off", () => {

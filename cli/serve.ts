@@ -101,11 +101,15 @@ export async function serve(
   const tell = () => appliance.setSurroundings(place);
   tell();
   if (config.mount !== false) {
-    const tree = await mount(config.mount, appliance, (error) => {
-      delete place.mountPath;
-      place.mountError = error;
-      tell();
-    });
+    const tree = await mount(
+      { path: config.mount, allowOther: config.mountAllowOther },
+      appliance,
+      (error) => {
+        delete place.mountPath;
+        place.mountError = error;
+        tell();
+      },
+    );
     if (tree !== undefined) {
       parts.defer(() => tree.unmount());
       place.mountPath = tree.path;
@@ -136,18 +140,19 @@ function tlsOf(config: ServeConfig["nbdTls"]): { tls?: TlsUpgrade } {
 
 /** Mounts the tree. That it cannot be is no reason not to capture: it is told, and the appliance goes on. */
 async function mount(
-  path: string,
+  place: { path: string; allowOther: boolean },
   appliance: Appliance,
   onFailure: (error: string) => void,
 ): Promise<MountedTree | undefined> {
   const fail = (error: unknown) => {
     const message = error instanceof Error ? error.message : String(error);
-    logger.warn("The past is not mounted at {path}: {message}", { path, message });
-    onFailure(message);
+    const hint = error instanceof VarveError && error.hint !== undefined ? ` (${error.hint})` : "";
+    logger.warn("The past is not mounted at {path}: {message}{hint}", { path: place.path, message, hint });
+    onFailure(message + hint);
   };
   try {
     return await mountTree({
-      path,
+      ...place,
       engine: appliance,
       locate: (volume, seq) => appliance.locatePast(volume, seq),
       onEnded: (error) => fail(error ?? "Serving the mounted tree: somebody unmounted it"),

@@ -14,6 +14,7 @@ import type { Terminal } from "./terminal.ts";
 interface ServeOptions {
   data?: string;
   mount?: string | false;
+  allowOther?: true;
   nbd?: string[];
   nbdTls?: "require" | "allow" | "off";
   nbdTlsCert?: string;
@@ -37,6 +38,7 @@ export function addServe(program: Command, terminal: Terminal): void {
     .option("--data <dir>", "the data folder (/var/lib/varve)")
     .option("--mount <dir>", "where to mount the tree of the past (/varve)")
     .option("--no-mount", "mount it nowhere")
+    .option("--allow-other", "let other users see the tree, as far as the guest's modes let them")
     .option(
       "--nbd <listen>",
       "address for NBD, may be given again, or stdio (unix:/run/varve/nbd.sock)",
@@ -90,7 +92,8 @@ export function addServe(program: Command, terminal: Terminal): void {
 }
 
 function flagsOf(options: ServeOptions): ServeFlags {
-  const { data, mount, nbd, api, baselineRate, nbdPlainTcp, nbdMaxConnections, nbdIdleTimeout } = options;
+  const { data, mount, allowOther, nbd, api, baselineRate } = options;
+  const { nbdPlainTcp, nbdMaxConnections, nbdIdleTimeout } = options;
   const { nbdTls: mode, nbdTlsCert, nbdTlsKey, nbdTlsCa, nbdTlsRequireClientCert } = options;
   const nbdTls = {
     ...(mode === undefined ? {} : { mode }),
@@ -102,6 +105,7 @@ function flagsOf(options: ServeOptions): ServeFlags {
   return {
     ...(data === undefined ? {} : { data: resolve(data) }),
     ...(mount === undefined ? {} : { mount: mount && resolve(mount) }),
+    ...(allowOther === undefined ? {} : { mountAllowOther: allowOther }),
     ...(nbd === undefined ? {} : { nbd }),
     ...(api === undefined ? {} : { api }),
     ...(baselineRate === undefined ? {} : { baselineRate }),

@@ -1,8 +1,12 @@
 import assert from "node:assert/strict";
+import { withMountFolder } from "./_mount_folder.ts";
 import { shell } from "./_mounting.ts";
 import { mountByHelper } from "./fusermount.ts";
 import { prepareMountPoint } from "./mount.ts";
 import { mountsAt } from "./mount_table.ts";
+
+/** Longer than any end takes, in milliseconds. */
+const STOP_LIMIT_MS = 10_000;
 
 /** Anybody but root, without a group, who may read all files, so that the sources can lie anywhere. */
 const NOBODY = 65534;
@@ -10,16 +14,6 @@ const AS_NOBODY = [
   ...[`--reuid=${NOBODY}`, `--regid=${NOBODY}`, "--clear-groups"],
   ...["--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"],
 ];
-
-async function withFolder(use: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.realPath(await Deno.makeTempDir({ prefix: "varve-fuse-" }));
-  try {
-    await Deno.chmod(folder, 0o755);
-    await use(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-}
 
 /** A folder that belongs to nobody. */
 async function ownFolder(path: string): Promise<string> {
@@ -57,23 +51,28 @@ class ToyChild implements AsyncDisposable {
     return (await this.#lines.read()).value?.trim() ?? "nothing";
   }
 
-  async end(signal: "SIGTERM" | "SIGKILL"): Promise<void> {
+  /** Lets it unmount; one that does not come to its end is killed, and that fails the test. */
+  async stop(): Promise<void> {
+    const killer = setTimeout(() => this.#child.kill("SIGKILL"), STOP_LIMIT_MS);
+    this.#child.kill("SIGTERM");
+    const { success } = await this.#child.status;
+    clearTimeout(killer);
+    assert.ok(success, "it stops by itself");
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
     try {
-      this.#child.kill(signal);
+      this.#child.kill("SIGKILL");
     } catch (thrown) {
       if (!(thrown instanceof TypeError)) throw thrown; // What Deno throws when it has ended already.
     }
     await this.#child.status;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.end("SIGKILL");
     await this.#lines.cancel();
   }
 }
 
 Deno.test("a user other than root mounts, looks and unmounts, and nobody else gets in", () =>
-  withFolder(async (folder) => {
+  withMountFolder(async (folder) => {
     // What fusermount3 and the mount table both have to escape.
     const path = `${await ownFolder(`${folder}/own`)}/two words\n#1`;
     await using child = new ToyChild(path);
@@ -85,13 +84,13 @@ Deno.test("a user other than root mounts, looks and unmounts, and nobody else ge
     assert.equal(await asNobody(`cat "${path}/v/at/now/file"`), "sequence 5");
     assert.match(await shell(`cat '${path}/v/at/now/file'`, "/"), /Permission denied$/, "not even root");
 
-    await child.end("SIGTERM");
+    await child.stop();
     assert.deepEqual(await mountsAt(path), []);
     assert.deepEqual([...Deno.readDirSync(`${folder}/own`)], [], "the folder it made is gone");
   }));
 
 Deno.test("a user other than root detaches what was left when the server was killed", () =>
-  withFolder(async (folder) => {
+  withMountFolder(async (folder) => {
     const path = await ownFolder(`${folder}/mnt`);
     {
       await using child = new ToyChild(path);
@@ -111,7 +110,7 @@ Deno.test("a user other than root detaches what was left when the server was kil
   }));
 
 Deno.test("a user other than root is told whose tree it is that is in the way", () =>
-  withFolder(async (folder) => {
+  withMountFolder(async (folder) => {
     const path = await ownFolder(`${folder}/mnt`);
     await using child = new ToyChild(path);
     assert.equal(await child.says(), "ready");
@@ -119,11 +118,11 @@ Deno.test("a user other than root is told whose tree it is that is in the way", 
       code: "conflict",
       message: /user 65534 has mounted a tree there$/,
     });
-    await child.end("SIGTERM");
+    await child.stop();
   }));
 
 Deno.test("a user other than root lets others in only as /etc/fuse.conf allows", () =>
-  withFolder(async (folder) => {
+  withMountFolder(async (folder) => {
     const path = await ownFolder(`${folder}/mnt`);
     const allowed = /^\s*user_allow_other\s*$/m.test(
       await Deno.readTextFile("/etc/fuse.conf").catch(() => ""),
@@ -133,7 +132,7 @@ Deno.test("a user other than root lets others in only as /etc/fuse.conf allows",
     if (allowed) {
       assert.equal(said, "ready");
       assert.equal(await shell(`cat ${path}/v/at/now/file`, "/"), "sequence 5");
-      await child.end("SIGTERM");
+      await child.stop();
     } else {
       assert.match(
         said,
@@ -144,7 +143,7 @@ Deno.test("a user other than root lets others in only as /etc/fuse.conf allows",
   }));
 
 Deno.test("a user other than root can't mount on somebody else's folder", () =>
-  withFolder(async (folder) => {
+  withMountFolder(async (folder) => {
     await Deno.mkdir(`${folder}/mnt`);
     await using child = new ToyChild(`${folder}/mnt`);
     assert.match(await child.says(), /^forbidden: .*no write access to mountpoint.*belongs to this user/);
@@ -184,7 +183,7 @@ const REFUSALS: Record<string, { said: string; code: string; hint: RegExp }> = {
 
 for (const [name, { said, code, hint }] of Object.entries(REFUSALS)) {
   Deno.test(`mountByHelper says what to do about ${name}`, () =>
-    withFolder(async (folder) => {
+    withMountFolder(async (folder) => {
       const helper = await fakeHelper(
         folder,
         `echo "helper: a warning" >&2; echo "fusermount3: ${said}" >&2; exit 1`,
@@ -210,7 +209,7 @@ Deno.test("mountByHelper says which package to install", () =>
   }));
 
 Deno.test("mountByHelper gives the helper its options, its path and the socket, and unmounts when no descriptor comes", () =>
-  withFolder(async (folder) => {
+  withMountFolder(async (folder) => {
     const helper = await fakeHelper(
       folder,
       `echo "$@" >> ${folder}/log; test -z "$_FUSE_COMMFD" || printf x >&"$_FUSE_COMMFD"`,

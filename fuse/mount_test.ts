@@ -1,18 +1,10 @@
 import assert from "node:assert/strict";
+import { withMountFolder } from "./_mount_folder.ts";
 import { shell } from "./_mounting.ts";
 import { closeDevice, openDevice } from "./device.ts";
 import { cString, libc } from "./libc.ts";
 import { attach, type Attached, detach, mount, prepareMountPoint, removeMountPoint } from "./mount.ts";
 import { mountsAt } from "./mount_table.ts";
-
-async function withFolder(use: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.realPath(await Deno.makeTempDir({ prefix: "varve-fuse-" }));
-  try {
-    await use(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-}
 
 /** A mount whose server is gone. */
 function leaveDeadMount(path: string): void {
@@ -22,7 +14,7 @@ function leaveDeadMount(path: string): void {
 }
 
 Deno.test("prepareMountPoint detaches dead mounts, however many are stacked", () =>
-  withFolder(async (folder) => {
+  withMountFolder(async (folder) => {
     for (let count = 0; count < 3; count++) leaveDeadMount(folder);
     assert.match(await shell(`ls ${folder}`, "/"), /Transport endpoint is not connected/);
     assert.deepEqual(await prepareMountPoint(folder), { path: folder, made: false });
@@ -30,7 +22,7 @@ Deno.test("prepareMountPoint detaches dead mounts, however many are stacked", ()
   }));
 
 Deno.test("prepareMountPoint refuses a folder that is not empty, also below a dead mount", () =>
-  withFolder(async (folder) => {
+  withMountFolder(async (folder) => {
     await Deno.writeTextFile(`${folder}/below`, "kept");
     leaveDeadMount(folder);
     for (let round = 0; round < 2; round++) {
@@ -43,7 +35,7 @@ Deno.test("prepareMountPoint refuses a folder that is not empty, also below a de
   }));
 
 Deno.test("prepareMountPoint leaves a tree alone whose server does not answer", () =>
-  withFolder(async (folder) => {
+  withMountFolder(async (folder) => {
     const { handles } = await attach({ path: folder, made: false });
     await assert.rejects(prepareMountPoint(folder), { code: "conflict", message: /served there already/ });
     await detach(folder);
@@ -53,7 +45,7 @@ Deno.test("prepareMountPoint leaves a tree alone whose server does not answer", 
   }));
 
 Deno.test("prepareMountPoint follows symbolic links to a dead mount", () =>
-  withFolder(async (folder) => {
+  withMountFolder(async (folder) => {
     await Deno.mkdir(`${folder}/real`);
     await Deno.symlink(folder, `${folder}/link`);
     leaveDeadMount(`${folder}/real`);
@@ -62,7 +54,7 @@ Deno.test("prepareMountPoint follows symbolic links to a dead mount", () =>
   }));
 
 Deno.test("what a killed appliance left is detached, and a living one's tree is refused", () =>
-  withFolder(async (folder) => {
+  withMountFolder(async (folder) => {
     const path = `${folder}/mnt`;
     const child = new Deno.Command(Deno.execPath(), {
       args: ["run", "-A", "--no-lock", new URL("./_toy_child.ts", import.meta.url).pathname, path],
@@ -83,7 +75,7 @@ Deno.test("what a killed appliance left is detached, and a living one's tree is 
   }));
 
 Deno.test("detach and prepareMountPoint leave other mounts alone", () =>
-  withFolder(async (folder) => {
+  withMountFolder(async (folder) => {
     await shell(`mount -t tmpfs tmpfs ${folder}`, "/");
     try {
       await detach(folder);
@@ -101,7 +93,7 @@ Deno.test("detach and prepareMountPoint leave other mounts alone", () =>
   }));
 
 Deno.test("prepareMountPoint makes a missing folder, and removeMountPoint only what it made", () =>
-  withFolder(async (folder) => {
+  withMountFolder(async (folder) => {
     const made = await prepareMountPoint(`${folder}/a/b`);
     assert.deepEqual(made, { path: `${folder}/a/b`, made: true });
     await removeMountPoint(made);
@@ -111,14 +103,14 @@ Deno.test("prepareMountPoint makes a missing folder, and removeMountPoint only w
   }));
 
 Deno.test("prepareMountPoint refuses what is not a folder", () =>
-  withFolder(async (folder) => {
+  withMountFolder(async (folder) => {
     await Deno.writeTextFile(`${folder}/file`, "");
     await assert.rejects(prepareMountPoint(`${folder}/file`), { name: "VarveError", code: "invalid" });
     await assert.rejects(prepareMountPoint(`${folder}/file/below`), { name: "VarveError" });
   }));
 
 Deno.test("mount says why it failed", () =>
-  withFolder((folder) => {
+  withMountFolder((folder) => {
     assert.throws(() => mount(-1, { path: folder, made: false }), { name: "VarveError", message: /EINVAL/ });
     assert.throws(() => mount(-1, { path: `${folder}/gone`, made: false }), { message: /ENOENT/ });
     return Promise.resolve();
@@ -145,7 +137,7 @@ async function optionsOf(path: string): Promise<string[]> {
 }
 
 Deno.test("attach lets other users in only when told so, and always enforces modes", () =>
-  withFolder(async (folder) => {
+  withMountFolder(async (folder) => {
     for (const allowOther of [undefined, false, true]) {
       await withAttached(folder, async ({ device }) => {
         const options = await optionsOf(folder);
@@ -159,7 +151,7 @@ Deno.test("attach lets other users in only when told so, and always enforces mod
   }));
 
 Deno.test("attach mounts on paths that the mount table has to escape", () =>
-  withFolder(async (folder) => {
+  withMountFolder(async (folder) => {
     for (
       const name of [" a b ", "tab\there", "two\nlines", "back\\040slash", "#1", "a,b=c", "-o", "\u{1f5c4}"]
     ) {
@@ -175,7 +167,7 @@ Deno.test("attach mounts on paths that the mount table has to escape", () =>
   }));
 
 Deno.test("of two that want one folder at the same time, the second is refused", () =>
-  withFolder(async (folder) => {
+  withMountFolder(async (folder) => {
     const conflict = { name: "VarveError", code: "conflict" };
     const other = libc.open(cString(folder), 0o2000000);
     try {
@@ -194,7 +186,7 @@ Deno.test("of two that want one folder at the same time, the second is refused",
   }));
 
 Deno.test("detach takes away only the tree of that device number", () =>
-  withFolder(async (folder) => {
+  withMountFolder(async (folder) => {
     await withAttached(folder, async ({ device }) => {
       await detach(folder, "0:0");
       assert.equal((await mountsAt(folder)).length, 1);
@@ -205,7 +197,7 @@ Deno.test("detach takes away only the tree of that device number", () =>
   }));
 
 Deno.test("attach says what is missing", () =>
-  withFolder(async (folder) => {
+  withMountFolder(async (folder) => {
     await assert.rejects(attach({ path: `${folder}/gone`, made: false }), { message: /gone: ENOENT$/ });
     await Deno.writeTextFile(`${folder}/file`, "");
     await assert.rejects(attach({ path: `${folder}/file`, made: false }), { message: /file: ENOTDIR$/ });

@@ -30,10 +30,17 @@ try {
     locate: () => Promise.resolve({ directory: "toy", sizeBytes: 1024 ** 2 }),
     onEnded: (error) => tell(`ended: ${error?.message ?? "unmounted"}`),
   });
-  Deno.addSignalListener("SIGTERM", async () => {
-    await tree.unmount();
-    Deno.exit(0);
-  });
+  const stop = async () => {
+    try {
+      await tree.unmount();
+    } catch (thrown) {
+      Deno.exitCode = 1;
+      await tell(`${thrown}`);
+    }
+    // It must end by itself now: nothing of the tree may keep it.
+    Deno.removeSignalListener("SIGTERM", stop);
+  };
+  Deno.addSignalListener("SIGTERM", stop);
   await tell("ready");
 } catch (thrown) {
   const { code, message, hint } = thrown as { code?: string; message?: string; hint?: string };

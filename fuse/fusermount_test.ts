@@ -35,9 +35,20 @@ class ToyChild implements AsyncDisposable {
   readonly #child: Deno.ChildProcess;
   readonly #lines: ReadableStreamDefaultReader<string>;
 
-  constructor(path: string, ...flags: string[]) {
+  constructor(path: string, flags: string[] = [], searched = Deno.env.get("PATH") ?? "") {
     const toys = new URL("./_toy_child.ts", import.meta.url).pathname;
-    const program = [Deno.execPath(), "run", "-A", "--no-lock", "--no-check", toys, path, ...flags];
+    const program = [
+      "env",
+      `PATH=${searched}`,
+      Deno.execPath(),
+      "run",
+      "-A",
+      "--no-lock",
+      "--no-check",
+      toys,
+      path,
+      ...flags,
+    ];
     this.#child = new Deno.Command("setpriv", {
       args: [...AS_NOBODY, ...program],
       stdin: "null",
@@ -51,13 +62,14 @@ class ToyChild implements AsyncDisposable {
     return (await this.#lines.read()).value?.trim() ?? "nothing";
   }
 
-  /** Lets it unmount; one that does not come to its end is killed, and that fails the test. */
-  async stop(): Promise<void> {
+  /** Lets it unmount and answers whether it could; one that does not come to its end is killed, and that fails the test. */
+  async stop(): Promise<boolean> {
     const killer = setTimeout(() => this.#child.kill("SIGKILL"), STOP_LIMIT_MS);
     this.#child.kill("SIGTERM");
-    const { success } = await this.#child.status;
+    const { success, signal } = await this.#child.status;
     clearTimeout(killer);
-    assert.ok(success, "it stops by itself");
+    assert.equal(signal, null, "it stops by itself");
+    return success;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -84,7 +96,7 @@ Deno.test("a user other than root mounts, looks and unmounts, and nobody else ge
     assert.equal(await asNobody(`cat "${path}/v/at/now/file"`), "sequence 5");
     assert.match(await shell(`cat '${path}/v/at/now/file'`, "/"), /Permission denied$/, "not even root");
 
-    await child.stop();
+    assert.ok(await child.stop());
     assert.deepEqual(await mountsAt(path), []);
     assert.deepEqual([...Deno.readDirSync(`${folder}/own`)], [], "the folder it made is gone");
   }));
@@ -118,7 +130,7 @@ Deno.test("a user other than root is told whose tree it is that is in the way", 
       code: "conflict",
       message: /user 65534 has mounted a tree there$/,
     });
-    await child.stop();
+    assert.ok(await child.stop());
   }));
 
 Deno.test("a user other than root lets others in only as /etc/fuse.conf allows", () =>
@@ -127,12 +139,12 @@ Deno.test("a user other than root lets others in only as /etc/fuse.conf allows",
     const allowed = /^\s*user_allow_other\s*$/m.test(
       await Deno.readTextFile("/etc/fuse.conf").catch(() => ""),
     );
-    await using child = new ToyChild(path, "--allow-other");
+    await using child = new ToyChild(path, ["--allow-other"]);
     const said = await child.says();
     if (allowed) {
       assert.equal(said, "ready");
       assert.equal(await shell(`cat ${path}/v/at/now/file`, "/"), "sequence 5");
-      await child.stop();
+      assert.ok(await child.stop());
     } else {
       assert.match(
         said,
@@ -148,6 +160,20 @@ Deno.test("a user other than root can't mount on somebody else's folder", () =>
     await using child = new ToyChild(`${folder}/mnt`);
     assert.match(await child.says(), /^forbidden: .*no write access to mountpoint.*belongs to this user/);
     assert.deepEqual(await mountsAt(`${folder}/mnt`), []);
+  }));
+
+Deno.test("a tree that can't be unmounted is dead when the appliance ends, and nobody waits for it", () =>
+  withMountFolder(async (folder) => {
+    const path = await ownFolder(`${folder}/mnt`);
+    await Deno.mkdir(`${folder}/bin`);
+    const helper = (await shell("command -v fusermount3", "/")).trim();
+    await Deno.symlink(helper, `${folder}/bin/fusermount3`);
+    await using child = new ToyChild(path, [], `${folder}/bin`);
+    assert.equal(await child.says(), "ready");
+    await Deno.remove(`${folder}/bin/fusermount3`);
+    assert.equal(await child.stop(), false);
+    assert.match(await child.says(), /not installed/);
+    assert.match(await asNobody(`ls ${path}`), /Transport endpoint is not connected/);
   }));
 
 /** A helper that does as the script says. */

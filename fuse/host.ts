@@ -137,7 +137,16 @@ class TreeServer implements MountedTree {
   }
 
   async #unmount(): Promise<void> {
-    await detach(this.path, this.#device);
+    try {
+      await detach(this.path, this.#device);
+    } finally {
+      // Also of a tree that could not be taken away: it is dead then, and the next start clears it.
+      await this.#serveOut();
+    }
+  }
+
+  /** Serves those inside until they leave or the time is up. */
+  async #serveOut(): Promise<void> {
     const graceMs = this.#options.graceMs ?? 2000;
     const stop = setTimeout(() => {
       this.#say({ kind: "stop" });

@@ -5,7 +5,7 @@
  * The kernel always enforces the guest's modes and ACLs (`default_permissions`), and nothing in the tree can be
  * executed, gain privileges or open a device. Without `allow_other` nobody but the user who mounted it gets in at
  * all, root included. So a user other than root sees what the guest's modes grant to everybody, and to a guest's
- * user of the same number.
+ * user or group of the same number.
  *
  * Of several appliances that want one folder, the first gets it: from the last look at the mount table until the
  * mount stands, the folder is locked (flock(2)). A tree is taken away only by who made it, which its device number

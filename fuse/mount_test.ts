@@ -48,9 +48,17 @@ Deno.test("prepareMountPoint follows symbolic links to a dead mount", () =>
   withMountFolder(async (folder) => {
     await Deno.mkdir(`${folder}/real`);
     await Deno.symlink(folder, `${folder}/link`);
-    leaveDeadMount(`${folder}/real`);
-    assert.deepEqual(await prepareMountPoint(`${folder}/link/real`), { path: `${folder}/real`, made: false });
-    assert.equal(await shell(`ls ${folder}/real`, "/"), "");
+    await Deno.symlink("link/real", `${folder}/last`);
+    for (const name of ["link/real", "last"]) {
+      leaveDeadMount(`${folder}/real`);
+      assert.deepEqual(await prepareMountPoint(`${folder}/${name}`), { path: `${folder}/real`, made: false });
+      assert.deepEqual(await mountsAt(`${folder}/real`), []);
+    }
+    await Deno.symlink("loop", `${folder}/loop`);
+    await assert.rejects(prepareMountPoint(`${folder}/loop`), {
+      code: "invalid",
+      message: /too many symbolic/,
+    });
   }));
 
 Deno.test("what a killed appliance left is detached, and a living one's tree is refused", () =>

@@ -6,7 +6,9 @@
  */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
+import { changedFiles } from "../src/browse/changed_files.ts";
 import {
+  type ByteRange,
   fileVersions,
   MapMomentSteps,
   NotingDevice,
@@ -18,6 +20,7 @@ import { RecoveryMap } from "../src/catalog/recovery_map.ts";
 import { FileDisk } from "../src/disk/mod.ts";
 import { openGuestDisk } from "../src/guestfs/mod.ts";
 import { SegmentReader } from "../src/journal/mod.ts";
+import { isTouched } from "../src/timeline/changes.ts";
 import { BlockCache, RegionCache, View } from "../src/timeline/view.ts";
 import { PastFiles } from "../src/browse/past_files.ts";
 import { directDisk } from "../src/browse/direct_disk.ts";
@@ -33,6 +36,9 @@ const PATH = "/home/docs/report";
 const VERSIONS_MIN = 30;
 const MOMENTS_MIN = 100;
 const ROUNDS = 4;
+
+/** Pairs of moments whose trees are compared. */
+const COMPARISONS = 6;
 
 /** One round of everything that happens to a file; `f` is the file, `d` its folder, `h` the folder above. */
 const CHANGES = [
@@ -86,6 +92,88 @@ async function lookAt(past: Past, seq: number): Promise<string> {
     if (!(thrown instanceof VarveError)) throw thrown;
     return thrown.code === "not-found" && !thrown.message.includes("partition") ? "absent" : "unreadable";
   }
+}
+
+interface Seen {
+  readonly identity: string;
+  readonly content: string;
+  readonly attributes: string;
+}
+
+/** Every file of a moment but those that cannot be read, from its path in hexadecimal. */
+function treeAt(past: Past, seq: number): Map<string, Seen> {
+  const view = new View(past, seq, SIZE_BYTES);
+  const system = openGuestDisk(view).partitions[0]?.fileSystem ?? assert.fail();
+  const tree = new Map<string, Seen>();
+  const visit = (path: string, inode: number) => {
+    const { type, mode, uid, gid, sizeBytes, bornNs, changedNs } = system.stat(inode);
+    const bytes = new Uint8Array(type === "file" ? sizeBytes : 0);
+    if (type === "file") system.read(inode, 0, bytes);
+    const content = type === "symlink"
+      ? system.readLink(inode).toHex()
+      : createHash("sha256").update(bytes).digest("hex");
+    const attributes = [mode, uid, gid, type === "directory" ? "" : changedNs].join(" ");
+    tree.set(path, { identity: `${inode} ${bornNs} ${type}`, content, attributes });
+    if (type !== "directory") return;
+    for (const entry of system.readDirectory(inode)) visit(`${path}2f${entry.name.toHex()}`, entry.inode);
+  };
+  visit("", system.root);
+  return tree;
+}
+
+/** What the comparison tells of two moments is what both trees, read in whole, tell. */
+async function checkChanges(past: Past, fromSeq: number, toSeq: number): Promise<number> {
+  const [old, now] = [treeAt(past, fromSeq), treeAt(past, toSeq)];
+  const at = (seq: number) => ({ device: new View(past, seq, SIZE_BYTES), open: openGuestDisk });
+  const isTouchedBetween = (ranges: Iterable<ByteRange>) =>
+    isTouched({ regions: past.regions, fromSeq, toSeq }, ranges);
+  const changes = changedFiles({ from: at(fromSeq), to: at(toSeq), isTouched: isTouchedBetween });
+  const explained = new Map([...old].map(([path, seen]) => [path, { ...seen, isTold: false }]));
+  const moved = new Map<string, string>();
+  const told = await Array.fromAsync(changes);
+  const hexOf = (path: Uint8Array | undefined) => path?.toHex().replace(/^2f$/, "") ?? assert.fail();
+  for (const { kind, path } of told) {
+    assert.notEqual(kind, "unreadable");
+    if (kind === "deleted") assert.ok(explained.delete(hexOf(path)), "only what was there is deleted");
+  }
+  // A directory that was renamed takes what is in it along; the shortest paths first, and all at once.
+  const renamed = told.filter(({ kind }) => kind === "renamed")
+    .map(({ path, formerPath }) => [hexOf(formerPath), hexOf(path)] as const);
+  const placed = new Map<string, { seen: Seen; isTold: boolean }>();
+  const targetOf = (path: string): string => {
+    const exact = moved.get(path);
+    if (exact !== undefined) return exact;
+    if (path === "") return "";
+    const names = path.match(/2f(?:(?!2f)..)*/g) ?? [];
+    return targetOf(names.slice(0, -1).join("")) + names.at(-1);
+  };
+  for (const [former, path] of renamed) moved.set(former, path);
+  for (const [path, seen] of explained) placed.set(targetOf(path), { seen, isTold: false });
+  for (const { kind, path, contentChanged } of told) {
+    const key = hexOf(path);
+    const is = now.get(key);
+    if (kind === "created") {
+      assert.ok(is !== undefined && !placed.has(key));
+      placed.set(key, { seen: is, isTold: true });
+    } else if (kind !== "deleted") {
+      const was = placed.get(key)?.seen;
+      assert.ok(is !== undefined && was !== undefined, `${kind} ${new TextDecoder().decode(path)}`);
+      if (contentChanged === false) assert.equal(was.content, is.content);
+      placed.set(key, { seen: is, isTold: true });
+    }
+  }
+  for (const [path, is] of now) {
+    const known = placed.get(path);
+    const what = new TextDecoder().decode(Uint8Array.fromHex(path));
+    assert.ok(known !== undefined, `${what} was not told`);
+    assert.ok(
+      known.isTold || JSON.stringify(known.seen) === JSON.stringify({ ...is, isTold: false }),
+      `${what} differs`,
+    );
+    placed.delete(path);
+  }
+  assert.deepEqual([...placed.keys()], []);
+  return told.length;
 }
 
 Deno.test(
@@ -153,6 +241,14 @@ Deno.test(
       const { read: _all, ...plain } = probeFile(device, openGuestDisk, PATH);
       assert.deepEqual(remembering, plain, `at ${seq}`);
     }
+    let changes = 0;
+    const readable = settled.filter((seq) => lookAt(past, seq) !== "unreadable");
+    for (let index = 1; index <= COMPARISONS; index++) {
+      const pick = (share: number) => readable[Math.floor((readable.length - 1) * share)] ?? assert.fail();
+      const [from, to] = [pick((index - 1) / COMPARISONS), pick(index / COMPARISONS)];
+      changes += await checkChanges(past, from, to);
+    }
+    assert.ok(changes > 200, `only ${changes} changes`);
     await appliance.launch();
   }),
 );

@@ -87,6 +87,9 @@ export function probeFile(
     if (walked.inode === undefined) return told({ state: "absent" });
     const stat = fileSystem.stat(walked.inode);
     const file = probedFile(fileSystem, stat);
+    if (stat.type === "directory" && !keepsChangeTimes) {
+      return told({ state: "present", file, place: listingOf(fileSystem, stat.inode) });
+    }
     if (stat.type !== "file") return told({ state: "present", file });
     return told({ state: "present", file, ...placeOf(device, { ...partition, fileSystem }, stat) });
   } catch (thrown) {
@@ -150,6 +153,15 @@ function walk(
     parts.unshift(...target.split("/").filter((each) => each !== "" && each !== "."));
   }
   return { way, inode: trail.at(-1) };
+}
+
+/** What a directory holds, hashed: where the guest keeps no times of change, nothing else tells. */
+function listingOf(fileSystem: GuestFileSystem, directory: number): string {
+  const hash = createHash("sha256");
+  for (const { name, inode } of fileSystem.readDirectory(directory)) {
+    hash.update(`${inode} ${name.length} `).update(name);
+  }
+  return digest(hash);
 }
 
 function probedFile(fileSystem: GuestFileSystem, stat: GuestStat): ProbedFile {

@@ -6,7 +6,7 @@
 import { Buffer } from "node:buffer";
 import { BLOCK_BYTES, type BlockDevice } from "../base/block_device.ts";
 import { VarveError } from "../base/errors.ts";
-import type { DiskPiece, GuestFileSystem, GuestStat } from "../guestfs/guest.ts";
+import type { ContentRun, DiskPiece, GuestFileSystem, GuestStat } from "../guestfs/guest.ts";
 import { onDisk, type Place, placeOf } from "./_file_probe.ts";
 import type { ByteRange } from "./_ranges.ts";
 
@@ -18,6 +18,23 @@ export interface ListedName {
   readonly key: string;
   /** Inode that it leads to. */
   readonly inode: number;
+}
+
+/** Where a file lies, roughly. */
+export interface Layout {
+  /** What its map says. */
+  readonly runs: readonly ContentRun[];
+  /** Every block of the disk that holds bytes of it. */
+  readonly blocks: readonly ByteRange[];
+}
+
+/** Whether two maps say the same. */
+export function isSameLayout(one: Layout, other: Layout): boolean {
+  return one.runs.length === other.runs.length && one.runs.every((run, index) => {
+    const same = other.runs[index];
+    return same !== undefined && run.kind === same.kind && run.length === same.length &&
+      (run.kind !== "stored" || same.kind !== "stored" || run.deviceOffset === same.deviceOffset);
+  });
 }
 
 /** Runs of content looked at when it is asked where a file lies. */
@@ -83,24 +100,27 @@ export class TreeSide {
       .map(({ name, value }) => `${name.toHex()}=${value.toHex()}`).sort().join(" ");
   }
 
-  /** Every block of the disk that holds bytes of a file; `undefined` when they are not simply blocks, or very many. */
-  blocksOf({ inode, sizeBytes }: GuestStat): ByteRange[] | undefined {
+  /** Where a file lies, roughly; `undefined` when it does not simply lie in blocks, or in very many pieces. */
+  layoutOf({ inode, sizeBytes }: GuestStat): Layout | undefined {
     const { fileSystem, pieces } = this.#partition;
-    const ranges: ByteRange[] = [];
-    let runs = 0;
+    const runs: ContentRun[] = [];
     for (let at = 0; at < sizeBytes;) {
       const mapped = fileSystem.map(inode, at, sizeBytes - at);
-      if (mapped.length === 0 || (runs += mapped.length) > RUNS_MAX) return undefined;
+      if (mapped.length === 0 || runs.length + mapped.length > RUNS_MAX) return undefined;
       for (const run of mapped) {
         if (run.kind === "made") return undefined;
-        if (run.kind === "stored") ranges.push(...onDisk(pieces, run.deviceOffset, run.length));
         at += run.length;
+        runs.push(run);
       }
     }
-    return ranges.map(({ offset, length }) => {
-      const first = Math.floor(offset / BLOCK_BYTES) * BLOCK_BYTES;
-      return { offset: first, length: Math.ceil((offset + length) / BLOCK_BYTES) * BLOCK_BYTES - first };
-    });
+    const blocks = runs.flatMap((run) =>
+      run.kind === "stored" ? [...onDisk(pieces, run.deviceOffset, run.length)] : []
+    )
+      .map(({ offset, length }) => {
+        const first = Math.floor(offset / BLOCK_BYTES) * BLOCK_BYTES;
+        return { offset: first, length: Math.ceil((offset + length) / BLOCK_BYTES) * BLOCK_BYTES - first };
+      });
+    return { runs, blocks };
   }
 
   /** Where a file lies, exactly. */

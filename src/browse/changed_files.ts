@@ -21,7 +21,7 @@ import type { ByteRange } from "./_ranges.ts";
 import type { GuestDisk, GuestFileType, GuestPartition, GuestStat } from "../guestfs/guest.ts";
 import type { BlockDevice } from "../base/block_device.ts";
 import { VarveError } from "../base/errors.ts";
-import { joinPath, TreeSide } from "./_tree_side.ts";
+import { isSameLayout, joinPath, TreeSide } from "./_tree_side.ts";
 
 /** A moment to compare. */
 export interface ComparedMoment {
@@ -360,9 +360,14 @@ class Comparison {
     if (is.sizeBytes === 0) return false;
     const haveTimes = before.side.keepsChangeTimes && after.side.keepsChangeTimes;
     if (haveTimes && was.changedNs === is.changedNs) {
-      // Nobody has changed the map: it is enough that nothing was written where it leads to.
-      const ranges = after.side.blocksOf(is);
-      if (ranges !== undefined && !this.#moments.isTouched(ranges)) return false;
+      // The same time of change says nothing of the map: blocks that were written before may have come to the file since.
+      const [old, now] = [before.side.layoutOf(was), after.side.layoutOf(is)];
+      if (
+        old !== undefined && now !== undefined && isSameLayout(old, now) &&
+        !this.#moments.isTouched(now.blocks)
+      ) {
+        return false;
+      }
     }
     const [one, other] = [before.side.placeOf(was), after.side.placeOf(is)];
     return one.place !== other.place || this.#moments.isTouched(other.stored) ||

@@ -334,6 +334,17 @@ Deno.test("changedFiles() opens nothing when nothing was touched, and lists an u
   assert.equal(disk.listed.length, 3);
 });
 
+Deno.test("changedFiles() tells content that came to a file by its map alone, written before the earlier moment", async () => {
+  const disk = someDisk();
+  const file = disk.node(disk.node(disk.node(2).children.get("a") ?? 0).children.get("c") ?? 0);
+  const { block } = file;
+  file.block = 0;
+  const [before, since] = [disk.copy(), disk.clock++];
+  file.block = block;
+  disk.written[0] = disk.clock;
+  assert.deepEqual((await told(momentsOf(before, disk, since))).lines, ["changed file /a/c content"]);
+});
+
 Deno.test("changedFiles() tells a directory that cannot be read, and goes on with the others", async () => {
   const disk = someDisk();
   const [before, since] = [disk.copy(), disk.clock];

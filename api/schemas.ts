@@ -317,7 +317,7 @@ export const FileVersionsSchema = z.object({
 /** What a directory held before. */
 export const DeletedFilesSchema = MomentSchema.extend({
   path: z.string(),
-  files: z.array(MomentRangeSchema.extend({ file: FileSchema })),
+  files: z.array(z.object({ lastSeen: MomentSchema, file: FileSchema })),
   truncated: z.boolean(),
 }).openapi("DeletedFiles");
 

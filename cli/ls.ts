@@ -60,9 +60,9 @@ function listingText(listing: FileListing): string {
 
 function deletedText({ files, truncated }: DeletedFiles): string {
   const size = { heading: "SIZE", align: "right" as const };
-  const rows = files.map(({ file, until }) => [
-    `seq:${until.seq}`,
-    until.time,
+  const rows = files.map(({ file, lastSeen }) => [
+    `seq:${lastSeen.seq}`,
+    lastSeen.time,
     modeText(file),
     String(file.sizeBytes),
     file.name,

@@ -289,7 +289,7 @@ export class ToyHistory implements TreeSource {
     this.asked++;
     const files = Object.entries(this.deletedFrom[path] ?? {}).map(([name, last]) => {
       const moment = this.#momentOf(volume, last);
-      return { from: moment, until: moment, file: toyFile(`${path}/${name}`) };
+      return { lastSeen: moment, file: toyFile(`${path}/${name}`) };
     });
     return { ...this.#momentOf(volume, seq), path, files, truncated: false };
   }

@@ -199,7 +199,7 @@ class DeletedFolder extends HiddenDirectory {
         : undefined;
     }
     const deleted = (await this.deleted()).find(({ file }) => file.name === name);
-    return deleted === undefined ? undefined : await this.source.find(path, deleted.until);
+    return deleted === undefined ? undefined : await this.source.find(path, deleted.lastSeen);
   }
 
   async list(): Promise<ListedName[]> {

@@ -8,7 +8,7 @@ import type { WorkerAnswer } from "./asked_worker.ts";
 import { VarveError } from "./base/errors.ts";
 import { HeldValues } from "./base/held_values.ts";
 import type { FileChange } from "./browse/changed_files.ts";
-import { deletedFiles, type NamedStat } from "./browse/deleted_files.ts";
+import { deletedFiles, type HistoryEntry } from "./browse/deleted_files.ts";
 import { type OpenedMoment, PastBrowser } from "./browse/past_browser.ts";
 import { PastFiles } from "./browse/past_files.ts";
 import { toldChanges, toldDeleted, toldVersions } from "./browse/told.ts";
@@ -69,6 +69,8 @@ export type BrowseRequest =
 /** What it answers to any of them. */
 export type BrowseAnswer = BrowseCalls[BrowseCallName]["answer"];
 
+/** Versions of a directory that are looked at for what it held before. */
+const DIRECTORY_VERSIONS_MAX = 500;
 /** Moments kept open at most. */
 const OPEN_MAX = 8;
 
@@ -128,24 +130,20 @@ async function listDeleted(
   { history: place, path, seq, limit }: BrowseQuestion<"deleted">,
 ): Promise<BrowseCalls["deleted"]["answer"]> {
   using history = browser.openHistory(place);
-  const found = await deletedFiles(history.of(path), {
-    atSeq: seq,
-    namesMax: limit,
+  const found = await deletedFiles({
+    ...history.of(path),
     list: (at) => namesAt(history, path, at),
-  });
+  }, { toSeq: seq, versionsMax: DIRECTORY_VERSIONS_MAX, filesMax: limit });
   return toldDeleted(path, found);
 }
 
-/** The names in a directory, whatever it is at the moment. */
-function namesAt(history: VolumeHistory, path: string, seq: number): Promise<NamedStat[]> {
+/** The names in a directory. */
+function namesAt(history: VolumeHistory, path: string, seq: number): Promise<HistoryEntry[]> {
   return withFiles(history.placeAt(seq), seq, async (files) => {
     const { place } = await files.find(path, { follow: false });
     if (place === undefined) return [];
     const listing = await place.system.list(place.inode);
-    return Array.from({ length: listing.length }, (_, index) => listing.at(index))
-      .flatMap(({ name, stat }) =>
-        stat === undefined ? [] : [{ name: new TextDecoder().decode(name), stat }]
-      );
+    return Array.from({ length: listing.length }, (_, index) => listing.at(index));
   });
 }
 

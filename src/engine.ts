@@ -476,8 +476,8 @@ export interface FileChanges {
 export interface DeletedFiles extends Moment {
   /** The directory, normalised. */
   path: string;
-  /** The last version of each, and the moments between which that was seen; newest first. */
-  files: (MomentRange & { file: FileInfo })[];
+  /** Each as it was at the last moment at which it was seen; those seen last first. */
+  files: { lastSeen: Moment; file: FileInfo }[];
   /** Whether a limit was reached: there may be more. */
   truncated: boolean;
 }

@@ -280,7 +280,7 @@ export class FakeEngine implements Engine {
   async listDeletedFiles(volume: string, at: string, path: string): Promise<DeletedFiles> {
     const moment = await this.resolve(volume, at);
     const file = fakeFile("/etc/lost", "file", 7);
-    return { ...moment, path, files: [{ from: CREATED, until: CREATED, file }], truncated: false };
+    return { ...moment, path, files: [{ lastSeen: CREATED, file }], truncated: false };
   }
 
   async listBlockChanges(

@@ -14,7 +14,7 @@ import type {
   MomentRange,
 } from "../engine.ts";
 import type { ChangedFilesEnd, FileChange } from "./changed_files.ts";
-import type { DeletedFile } from "./deleted_files.ts";
+import type { DeletedFiles as FoundDeleted } from "./deleted_files.ts";
 import { fileInfo } from "./file_info.ts";
 import type { FileVersions, MomentSpan } from "./versions.ts";
 
@@ -34,19 +34,20 @@ export function toldVersions(path: string, found: FileVersions): FileVersionList
   };
 }
 
-/** Puts names that are gone into the API's form. */
+/** Puts names that are gone into the API's form; those about which nothing could be read are left out. */
 export function toldDeleted(
   path: string,
-  { files, truncated }: { readonly files: readonly DeletedFile[]; readonly truncated: boolean },
+  { files, truncated }: FoundDeleted,
 ): Pick<DeletedFiles, "path" | "files" | "truncated"> {
   const normal = normalPath(path);
   const base = normal === "/" ? "" : normal;
   return {
     path: normal,
-    files: files.map(({ name, stat, ...span }) => ({
-      ...rangeOf(span),
-      file: fileInfo(`${base}/${name}`, stat),
-    })),
+    files: files.flatMap(({ name, stat, lastSeen }) =>
+      stat === undefined
+        ? []
+        : [{ lastSeen: momentOf(lastSeen), file: fileInfo(`${base}/${text(name)}`, stat) }]
+    ),
     truncated,
   };
 }

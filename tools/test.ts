@@ -20,6 +20,7 @@ const PACKAGES = [
   "python3-libnbd",
   "fio",
   "e2fsprogs",
+  "eatmydata",
   "xfsprogs",
   "btrfs-progs",
   "fdisk",

@@ -24,7 +24,7 @@ const O_NOFOLLOW = 0o400000;
 const O_NOATIME = 0o1000000;
 const AT_SYMLINK_NOFOLLOW = 0x100;
 const STATX_ALL = 0xfff;
-/** `EXT4_IOC_SHUTDOWN` with `EXT4_GOING_FLAGS_NOLOGFLUSH`: nothing reaches the disk any more. */
+/** `EXT4_IOC_SHUTDOWN`, `XFS_IOC_GOINGDOWN` by another name, with `NOLOGFLUSH`: nothing reaches the disk any more. */
 const IOC_SHUTDOWN = 0x8004587dn;
 const NO_LOG_FLUSH = 2;
 
@@ -82,7 +82,7 @@ export class Kernel implements Disposable {
     return { blockBytes: at(1), blocks: at(2), freeBlocks: at(3), inodes: at(5), freeInodes: at(6) };
   }
 
-  /** Stops a mounted ext file system as a power failure would. */
+  /** Stops a mounted ext or XFS file system as a power failure would. */
   shutDown(mount: string): void {
     const descriptor = this.#open(mount, 0);
     const flags = Uint32Array.of(NO_LOG_FLUSH);
@@ -221,12 +221,12 @@ export class Mount implements AsyncDisposable {
   }
 
   /** Attaches and mounts an image; a folder of the same name with `.mnt` is made for it. */
-  static async open(image: string, options: string): Promise<Mount> {
+  static async open(image: string, options: string, type = "ext4"): Promise<Mount> {
     const path = `${image}.mnt`;
     await Deno.mkdir(path, { recursive: true });
     const loop = (await run("losetup", "-f", "--show", image)).trim();
     try {
-      await run("mount", "-t", "ext4", "-o", options, loop, path);
+      await run("mount", "-t", type, "-o", options, loop, path);
     } catch (thrown) {
       await run("losetup", "-d", loop);
       throw thrown;

@@ -28,7 +28,6 @@ function signatures(sizeBytes: number): readonly Signature[] {
   return [
     { what: "a LUKS encrypted volume", offsets: at(0), magic: "LUKS\xba\xbe" },
     { what: "an LVM2 physical volume", offsets: at(24, 536, 1048, 1560), magic: "LVM2 001" },
-    { what: "an XFS file system", offsets: at(0), magic: "XFSB" },
     { what: "a btrfs file system", offsets: at(0x10040), magic: "_BHRfS_M" },
     { what: "an exFAT file system", offsets: at(3), magic: "EXFAT   " },
     { what: "a FAT file system", offsets: at(82), magic: "FAT32   " },
@@ -44,7 +43,7 @@ function signatures(sizeBytes: number): readonly Signature[] {
   ];
 }
 
-/** What a device that holds no readable file system is known by, such as `an XFS file system`. */
+/** What a device that holds no readable file system is known by, such as `a btrfs file system`. */
 export function findSignature(device: BlockDevice): string | undefined {
   return signatures(device.sizeBytes)
     .find(({ offsets, magic }) => offsets.some((offset) => carries(device, offset, magic)))?.what;

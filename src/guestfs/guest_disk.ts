@@ -11,11 +11,13 @@ import type { GuestDisk, GuestFileSystem, GuestPartition, GuestReader, OpenGuest
 import { NTFS_READER } from "./ntfs/ntfs_reader.ts";
 import { type PartitionEntry, readPartitionTable } from "./partition_table.ts";
 import { SubDevice } from "./sub_device.ts";
+import { XFS_READER } from "./xfs/xfs_reader.ts";
 
 /** Asked in this order. */
 const READERS: readonly GuestReader[] = [
   EXT_READER,
   NTFS_READER,
+  XFS_READER,
 ];
 
 /**

@@ -1,10 +1,13 @@
 import { deepEqual, equal, ok, throws } from "node:assert/strict";
 import { closeSync, openSync, writeSync } from "node:fs";
 import { VarveError } from "../../base/errors.ts";
+import { latin1 } from "../_bytes.ts";
 import { noise } from "../_busy_tree.ts";
 import { Kernel, Mount, mountTest } from "../_kernel_mount.ts";
 import { describeTree, differences, ImageDevice, run, TemporaryFolder } from "../_test_support.ts";
 import { appendRecords, OPERATION, packed, transactionOf } from "./_log_writer.ts";
+import { checksumOf } from "./checksum.ts";
+import { DIR_HEADER, MAGIC } from "./format.ts";
 import { SectorOverlay } from "./sector_overlay.ts";
 import { readSuperblock } from "./superblock.ts";
 import { openXfs } from "./xfs_reader.ts";
@@ -178,4 +181,78 @@ mountTest("xfs log: files whose changes cannot be finished here are refused, and
     using device = await open([[packed([2, 0x1299], [2, 1], [4, 0])], [], [], []]);
     throws(() => openXfs(device), unsupported);
   }
+});
+
+/** Byte of an image where its one directory in block form lies. */
+function directoryBlock(image: string): { offset: number; bytes: Uint8Array } {
+  using device = new ImageDevice(image);
+  const bytes = new Uint8Array(BLOCK_BYTES);
+  const view = new DataView(bytes.buffer);
+  for (let offset = 0; offset < device.sizeBytes; offset += BLOCK_BYTES) {
+    device.read(offset, bytes);
+    if (view.getUint32(0) === MAGIC.dirBlock.v5) return { offset, bytes };
+  }
+  throw new Error("no directory");
+}
+
+/** Logs 128 bytes of a buffer of a block's size, or that the buffer is given up. */
+function bufferItem(offset: number, piece: { at: number; bytes: Uint8Array } | undefined): Uint8Array[] {
+  const flags = piece === undefined ? 2 : 10 << 11;
+  const words = piece === undefined ? 0 : 2 ** (piece.at / 128);
+  const sectors = BLOCK_BYTES / 512;
+  const regions = piece === undefined ? 1 : 2;
+  const head = packed([2, 0x123c], [2, regions], [2, flags], [2, sectors], [8, offset / 512], [4, 1], [
+    4,
+    words,
+  ]);
+  return piece === undefined ? [head] : [head, piece.bytes];
+}
+
+mountTest("xfs log: a block is replayed unless it was given up later or is newer on the disk", async () => {
+  await using folder = new TemporaryFolder();
+  const image = await cleanImage(folder.path);
+  {
+    await using mount = await Mount.open(image, "defaults", "xfs");
+    await Deno.mkdir(`${mount.path}/names`);
+    for (let index = 10; index < 50; index++) {
+      await Deno.writeTextFile(`${mount.path}/names/entry ${index}`, "");
+    }
+  }
+  const { offset, bytes } = directoryBlock(image);
+  // The replaced piece has other names of the same length; their hashes are the kernel's affair.
+  const at = 256;
+  const changed = bytes.slice(at, at + 128);
+  for (let index = 0; index < 124; index++) {
+    if (latin1(changed.subarray(index, index + 5)) === "entry") changed.set([0x45], index);
+  }
+  const piece = { at, bytes: changed };
+  const capitals = async (name: string, transactions: Uint8Array[][][]) => {
+    const copy = `${image}.${name}`;
+    await run("cp", "--sparse=always", image, copy);
+    appendRecords(copy, transactions.map((items, index) => transactionOf(index + 1, items)));
+    using device = new ImageDevice(copy);
+    const fileSystem = openXfs(device);
+    const directory = fileSystem.lookup(fileSystem.root, new TextEncoder().encode("names")) ?? 0;
+    const names = fileSystem.readDirectory(directory).map((entry) => latin1(entry.name));
+    equal(names.length, 40);
+    return names.filter((each) => each.startsWith("E")).length;
+  };
+  const [replay, giveUp] = [bufferItem(offset, piece), bufferItem(offset, undefined)];
+  ok(await capitals("replayed", [[replay]]) > 2);
+  equal(await capitals("given up", [[replay], [giveUp]]), 0);
+  equal(await capitals("given up at once", [[giveUp, replay]]), 0);
+  equal(await capitals("given up twice", [[giveUp], [replay], [giveUp]]), 0);
+  ok(await capitals("used again", [[replay], [giveUp], [replay]]) > 2);
+  {
+    await using mount = await Mount.open(`${image}.given up`, "noatime", "xfs");
+    const names = [...Deno.readDirSync(`${mount.path}/names`)];
+    equal(names.filter(({ name }) => name.startsWith("E")).length, 0);
+  }
+  const view = new DataView(bytes.buffer);
+  view.setUint32(DIR_HEADER.lsn, 0x7000);
+  view.setUint32(DIR_HEADER.crc, checksumOf(bytes, DIR_HEADER.crc), true);
+  const file = openSync(image, "r+");
+  writeSync(file, bytes, 0, bytes.length, offset);
+  closeSync(file);
+  equal(await capitals("newer", [[replay]]), 0);
 });

@@ -35,11 +35,7 @@ export async function benchBrowse(folder: string): Promise<string> {
 
   const image = `${folder}/image`;
   await run("cp", "--sparse=always", `${volume}/images/mark:round-50.img`, image);
-  {
-    await using loop = await loopDevice(image);
-    await using kernel = await kernelMount(loop.path, `${folder}/kernel`);
-    rows.push(...await compare(volume, kernel.path));
-  }
+  rows.push(...await compare(appliance, image));
   rows.push(...await randomReads(`${volume}/images/seq:${window.to.seq - 1000}.img`));
   rows.push(await versions(appliance));
   rows.push(await memory(appliance, volume));
@@ -57,7 +53,7 @@ async function enterMoments(volume: string, newestSeq: number): Promise<string[]
   const random = new Random(1);
   const times: number[] = [];
   for (let round = 0; round < ENTERED; round++) {
-    const path = `${volume}/at/seq:${random.integer(newestSeq / 10, newestSeq)}`;
+    const path = `${volume}/at/seq:${random.integer(Math.ceil(newestSeq / 10), newestSeq)}`;
     times.push(timed(() => void [...Deno.readDirSync(path)]));
     await pause(5);
   }
@@ -137,29 +133,31 @@ class Peers {
   }
 }
 
-async function dropCaches(): Promise<void> {
-  await run("sh", "-c", "sync; echo 3 > /proc/sys/vm/drop_caches");
+/** Makes the kernel forget what it has of files: those of a folder, or one. */
+async function forget(path: string): Promise<void> {
+  const script = `sync -f "$0"; find "$0" -type f -exec dd if={} iflag=nocache count=0 status=none ";"`;
+  await run("sh", "-c", script, path);
 }
 
 /** Reading and listing, cold and warm, of the same moment in the kernel's mount of its image. */
-async function compare(volume: string, kernel: string): Promise<string[][]> {
+async function compare(appliance: TestAppliance, image: string): Promise<string[][]> {
   const ratios = { cold: [] as number[], warm: [] as number[], list: [] as number[] };
+  const read = (path: string) => timeOf("dd", `if=${path}/big`, "of=/dev/null", "bs=1M", "status=none");
+  const list = (path: string) => timeOf("ls", "-l", `${path}/many`);
   for (let round = 0; round < ROUNDS; round++) {
-    // Each round looks at a moment of its own, all of which hold the same files.
-    const ours = `${volume}/at/mark:round-${50 - round}`;
-    const read = async (path: string) =>
-      await timeOf("dd", `if=${path}/big`, "of=/dev/null", "bs=1M", "status=none");
-    const list = async (path: string) => await timeOf("ls", "-l", `${path}/many`);
-    await dropCaches();
-    const theirList = await list(kernel);
-    await dropCaches();
+    // Each look is at a moment of its own, which nobody has seen; all of them hold the same files.
+    const [ours, oursToo] = [0, 1].map((each) =>
+      `${appliance.mountPath}/${VOLUME}/at/mark:round-${50 - 2 * round - each}`
+    ) as [string, string];
+    const theirList = await withKernel(image, list);
+    await forget(appliance.dataPath);
     ratios.list.push(await list(ours) / theirList);
-    await dropCaches();
-    const theirCold = await read(kernel);
-    const theirWarm = Math.min(await read(kernel), await read(kernel));
-    await dropCaches();
-    ratios.cold.push(theirCold / await read(ours));
-    ratios.warm.push(theirWarm / Math.min(await read(ours), await read(ours)));
+    const [theirCold, theirWarm] = await withKernel(image, async (kernel) => (
+      [await read(kernel), Math.min(await read(kernel), await read(kernel))] as const
+    ));
+    await forget(appliance.dataPath);
+    ratios.cold.push(theirCold / await read(oursToo));
+    ratios.warm.push(theirWarm / Math.min(await read(oursToo), await read(oursToo)));
   }
   const text = (values: number[]) =>
     `${median(values).toFixed(2)} (${values.map((each) => each.toFixed(2)).join(", ")})`;
@@ -168,6 +166,19 @@ async function compare(volume: string, kernel: string): Promise<string[][]> {
     ["the same, warm", text(ratios.warm), "0.9"],
     [`ls -l of ${NAMES} entries, cold: times the kernel's`, text(ratios.list), "3"],
   ];
+}
+
+/** Uses the kernel's mount of an image, of which it has nothing in memory yet. */
+async function withKernel<T>(image: string, use: (path: string) => Promise<T>): Promise<T> {
+  await forget(image);
+  await using loop = await loopDevice(image);
+  const path = await Deno.makeTempDir({ prefix: "varve-bench-" });
+  try {
+    await using kernel = await kernelMount(loop.path, `${path}/kernel`);
+    return await use(kernel.path);
+  } finally {
+    await Deno.remove(path, { recursive: true });
+  }
 }
 
 async function timeOf(command: string, ...args: string[]): Promise<number> {

@@ -28,7 +28,6 @@ function signatures(sizeBytes: number): readonly Signature[] {
   return [
     { what: "a LUKS encrypted volume", offsets: at(0), magic: "LUKS\xba\xbe" },
     { what: "an LVM2 physical volume", offsets: at(24, 536, 1048, 1560), magic: "LVM2 001" },
-    { what: "a btrfs file system", offsets: at(0x10040), magic: "_BHRfS_M" },
     { what: "an exFAT file system", offsets: at(3), magic: "EXFAT   " },
     { what: "a FAT file system", offsets: at(82), magic: "FAT32   " },
     { what: "a FAT file system", offsets: at(54), magic: "FAT12   " },

@@ -5,6 +5,7 @@
  */
 import type { BlockDevice } from "../base/block_device.ts";
 import { VarveError } from "../base/errors.ts";
+import { BTRFS_READER } from "./btrfs/btrfs_reader.ts";
 import { describeContent, findSignature } from "./detect.ts";
 import { EXT_READER } from "./ext/ext_reader.ts";
 import type { GuestDisk, GuestFileSystem, GuestPartition, GuestReader, OpenGuestDisk } from "./guest.ts";
@@ -18,6 +19,7 @@ const READERS: readonly GuestReader[] = [
   EXT_READER,
   NTFS_READER,
   XFS_READER,
+  BTRFS_READER,
 ];
 
 /**

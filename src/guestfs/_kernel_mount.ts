@@ -214,10 +214,12 @@ function bytesOf(array: BigUint64Array | Uint32Array): Uint8Array<ArrayBuffer> {
 export class Mount implements AsyncDisposable {
   readonly path: string;
   readonly #loop: string;
+  readonly #type: string;
 
-  private constructor(path: string, loop: string) {
+  private constructor(path: string, loop: string, type: string) {
     this.path = path;
     this.#loop = loop;
+    this.#type = type;
   }
 
   /** Attaches and mounts an image; a folder of the same name with `.mnt` is made for it. */
@@ -231,11 +233,13 @@ export class Mount implements AsyncDisposable {
       await run("losetup", "-d", loop);
       throw thrown;
     }
-    return new Mount(path, loop);
+    return new Mount(path, loop, type);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await run("umount", this.path);
+    // Else the kernel would refuse an older copy of this image in another loop device.
+    if (this.#type === "btrfs") await run("btrfs", "device", "scan", "--forget", this.#loop);
     await run("losetup", "-d", this.#loop);
   }
 }

@@ -111,9 +111,9 @@ function forgive(
     const stat = { ...facts.stat };
     const standIn = Math.floor(stat.inode / INODE_STEP) % 2 === 1;
     stat.inode = standIn ? 2 : stat.inode % INODE_STEP;
-    for (const time of ["modifiedNs", "changedNs", "bornNs"] as const) {
+    for (const time of ["modifiedNs", "changedNs"] as const) {
       const set = other?.[time];
-      if (set !== undefined && set >= mounted && (time !== "bornNs" || standIn)) stat[time] = set;
+      if (set !== undefined && set >= mounted) stat[time] = set;
     }
     forgiven.set(path, { ...facts, stat });
   }

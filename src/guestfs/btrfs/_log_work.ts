@@ -80,7 +80,9 @@ export const LOG_STEPS: Readonly<Record<string, (root: string) => Promise<void> 
   },
   "links without number": (root) => {
     const long = "l".repeat(220);
-    for (let index = 0; index < 150; index++) Deno.linkSync(`${root}/names/f25`, `${root}/links/${long}${index}`);
+    for (let index = 0; index < 150; index++) {
+      Deno.linkSync(`${root}/names/f25`, `${root}/links/${long}${index}`);
+    }
     syncOne(`${root}/names/f25`);
   },
   "some of these links again"(root) {

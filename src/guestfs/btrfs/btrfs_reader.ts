@@ -108,7 +108,9 @@ class BtrfsReader implements GuestFileSystem {
   stat(inode: number): GuestStat {
     const { item, empty } = this.#find(inode);
     const stat = statOf(item, inode, this.#volume.superblock.sectorBytes);
-    return empty ? { ...stat, mode: 0o755, links: 1, sizeBytes: 0, blocks512: 0 } : stat;
+    if (!empty) return stat;
+    const { bornNs: _, ...shown } = stat;
+    return { ...shown, mode: 0o755, links: 1, sizeBytes: 0, blocks512: 0 };
   }
 
   lookup(directory: number, name: Uint8Array): number | undefined {

@@ -10,7 +10,7 @@
  */
 import { inflateSync, zstdDecompressSync } from "node:zlib";
 import { VarveError } from "../../base/errors.ts";
-import { damaged, slice, u32 } from "../_bytes.ts";
+import { damaged, slice, u16, u32, u8 } from "../_bytes.ts";
 import { COMPRESSION } from "./format.ts";
 import { decompressLzo } from "./lzo.ts";
 
@@ -32,9 +32,12 @@ export function decompress(
   try {
     const options = { maxOutputLength: ramBytes };
     content.set(
-      compression === COMPRESSION.zlib ? inflateSync(stored, options) : zstdDecompressSync(stored, options),
+      compression === COMPRESSION.zlib
+        ? inflateSync(stored, options)
+        : zstdDecompressSync(stored.subarray(0, zstdFrameBytes(stored)), options),
     );
   } catch (thrown) {
+    if (thrown instanceof VarveError) throw thrown;
     // The library's errors have no type of their own.
     throw new VarveError(
       "damaged",
@@ -45,6 +48,27 @@ export function decompress(
     );
   }
   return content;
+}
+
+/**
+ * Bytes of the zstd frame that `stored` begins with, after RFC 8878: zeroes follow it up to the end of the sector, which the
+ * library would take for another frame.
+ */
+function zstdFrameBytes(stored: Uint8Array): number {
+  const descriptor = u8(stored, 4);
+  const single = (descriptor & 0x20) !== 0;
+  const dictionaryBytes = [0, 1, 2, 4][descriptor & 3] ?? 0;
+  const sizeBytes = [single ? 1 : 0, 2, 4, 8][descriptor >>> 6] ?? 0;
+  let at = 5 + (single ? 0 : 1) + dictionaryBytes + sizeBytes;
+  for (let last = false; !last;) {
+    const header = u8(stored, at) | u16(stored, at + 1) << 8;
+    last = (header & 1) !== 0;
+    const repeated = (header >>> 1 & 3) === 1;
+    at += 3 + (repeated ? 1 : header >>> 3);
+  }
+  const end = at + ((descriptor & 4) !== 0 ? 4 : 0);
+  if (end > stored.length) throw damaged("decompressing an extent", "its zstd frame goes on beyond its end");
+  return end;
 }
 
 function decompressSectors(stored: Uint8Array, content: Uint8Array, sectorBytes: number): void {

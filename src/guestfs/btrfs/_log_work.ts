@@ -139,35 +139,56 @@ export const LOG_STEPS: Readonly<Record<string, (root: string) => Promise<void> 
 /** Random work, the same for the same seed: a step now and then ends with a sync, and only then the result is true. */
 export function randomLogStep(root: string, next: (below: number) => number): boolean {
   const folder = () => `${root}/r${next(3)}`;
-  const name = () => `${folder()}/n${next(12)}`;
+  const name = () => `${folder()}/n${next(12)}${next(4) === 0 ? `/n${next(4)}` : ""}`;
   for (let index = 0; index < 3; index++) Deno.mkdirSync(`${root}/r${index}`, { recursive: true });
   const [one, other] = [name(), name()];
   try {
-    switch (next(10)) {
+    switch (next(17)) {
       case 0:
       case 1:
         Deno.writeFileSync(one, noise(next(1000), next(30_000)));
         break;
       case 2:
+      case 3:
         Deno.renameSync(one, other);
         break;
-      case 3:
+      case 4:
         Deno.linkSync(one, other);
         break;
-      case 4:
-        Deno.removeSync(one);
-        break;
       case 5:
-        Deno.truncateSync(one, next(60_000));
+        Deno.removeSync(one, { recursive: next(2) === 0 });
         break;
       case 6:
-        Deno.mkdirSync(one);
+        Deno.truncateSync(one, next(60_000));
         break;
       case 7:
-        Deno.writeFileSync(one, noise(next(1000), next(9000)), { append: true });
+        Deno.mkdirSync(one);
         break;
       case 8:
+        Deno.writeFileSync(one, noise(next(1000), next(9000)), { append: true });
+        break;
+      case 9:
         Deno.symlinkSync("x".repeat(1 + next(50)), one);
+        break;
+      case 10:
+        change("setfattr", "-n", `user.a${next(4)}`, "-v", "v".repeat(next(300)), one);
+        break;
+      case 11:
+        change("setfattr", "-x", `user.a${next(4)}`, one);
+        break;
+      case 12:
+        change(
+          "fallocate",
+          ...["-n", "-p", "-z"].slice(next(3)).slice(0, 1),
+          "-o",
+          `${next(50_000)}`,
+          "-l",
+          `${1 + next(50_000)}`,
+          one,
+        );
+        break;
+      case 13:
+        change("cp", "--reflink=always", one, other);
         break;
       default:
         syncOne(next(4) === 0 ? folder() : one);
@@ -178,4 +199,9 @@ export function randomLogStep(root: string, next: (below: number) => number): bo
     if (!(thrown instanceof Error)) throw thrown;
   }
   return false;
+}
+
+/** Runs a program that may fail. */
+function change(program: string, ...args: string[]): void {
+  new Deno.Command(program, { args, stdout: "null", stderr: "null" }).outputSync();
 }

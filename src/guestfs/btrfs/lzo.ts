@@ -5,6 +5,9 @@
  */
 import { damaged } from "../_bytes.ts";
 
+/** Up to so many bytes a loop copies faster than a call. */
+const COPY_MIN = 24;
+
 /** Decompresses one block into `target`; returns the number of bytes. Throws `damaged` for anything that does not fit. */
 export function decompressLzo(source: Uint8Array, target: Uint8Array): number {
   let from = 0;
@@ -29,16 +32,25 @@ export function decompressLzo(source: Uint8Array, target: Uint8Array): number {
     if (from + count > source.length || to + count > target.length) {
       throw fail(`${count} literal bytes do not fit`);
     }
-    target.set(source.subarray(from, from + count), to);
-    from += count;
-    to += count;
+    if (count > COPY_MIN) {
+      target.set(source.subarray(from, from + count), to);
+      from += count;
+      to += count;
+    } else {
+      for (const end = to + count; to < end; to++) target[to] = source[from++] as number;
+    }
   };
   const match = (distance: number, count: number): void => {
     if (distance > to || to + count > target.length) {
       throw fail(`a match of ${count} bytes, ${distance} before ${to}, does not fit`);
     }
-    // The match may overlap what it makes.
-    for (const end = to + count; to < end; to++) target[to] = target[to - distance] as number;
+    if (distance >= count && count > COPY_MIN) {
+      target.copyWithin(to, to - distance, to - distance + count);
+      to += count;
+    } else {
+      // The match may overlap what it makes.
+      for (const end = to + count; to < end; to++) target[to] = target[to - distance] as number;
+    }
   };
 
   const first = source[0] ?? 0;

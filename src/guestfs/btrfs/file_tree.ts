@@ -4,14 +4,8 @@
  * @module
  */
 import { FOLDED_MAX } from "./format.ts";
-import { countBelow, ItemOverlay } from "./item_overlay.ts";
+import { countBelow, type FoundItem, ItemOverlay } from "./item_overlay.ts";
 import type { Tree } from "./tree.ts";
-
-/** An item of one object and type. */
-export interface FoundItem {
-  readonly offset: number;
-  readonly data: Uint8Array;
-}
 
 /** A tree with changes over it that were never written. */
 export class FileTree {
@@ -59,19 +53,14 @@ export class FileTree {
   /** The last item of one object and type at or before an offset. */
   floor(objectid: number, type: number, offset: number): FoundItem | undefined {
     const changed = this.#overlay.range(objectid, type);
+    const newest = changed?.floor(offset);
     let committed = this.#committedFloor(objectid, type, offset);
-    while (committed !== undefined && changed?.has(committed.offset)) {
+    while (
+      committed !== undefined && committed.offset > (newest?.offset ?? -1) && changed?.has(committed.offset)
+    ) {
       committed = this.#committedFloor(objectid, type, committed.offset - 1);
     }
-    if (changed === undefined) return committed;
-    const { offsets } = changed;
-    for (let at = countBelow(offsets, offset + 1) - 1; at >= 0; at--) {
-      const changedOffset = offsets[at] as number;
-      if (committed !== undefined && changedOffset < committed.offset) break;
-      const data = changed.get(changedOffset);
-      if (data !== undefined) return { offset: changedOffset, data };
-    }
-    return committed;
+    return newest !== undefined && newest.offset >= (committed?.offset ?? -1) ? newest : committed;
   }
 
   #committedFloor(objectid: number, type: number, offset: number): FoundItem | undefined {

@@ -7,6 +7,12 @@
 /** Beyond this many new offsets they are sorted together instead of put in one by one. */
 const INSERT_MAX = 16;
 
+/** An item of one object and type. */
+export interface FoundItem {
+  readonly offset: number;
+  readonly data: Uint8Array;
+}
+
 /** The changed items of one object and type, by offset; `undefined` marks one that is gone. */
 export class ChangedRange {
   readonly #items = new Map<number, Uint8Array | undefined>();
@@ -27,6 +33,17 @@ export class ChangedRange {
   set(offset: number, data: Uint8Array | undefined): void {
     if (!this.#items.has(offset)) this.#unsorted.push(offset);
     this.#items.set(offset, data);
+  }
+
+  /** The last changed item at or before an offset that is not gone. */
+  floor(offset: number): FoundItem | undefined {
+    const { offsets } = this;
+    for (let at = countBelow(offsets, offset + 1) - 1; at >= 0; at--) {
+      const found = offsets[at] as number;
+      const data = this.#items.get(found);
+      if (data !== undefined) return { offset: found, data };
+    }
+    return undefined;
   }
 
   /** The offsets of changed items, in order. The caller must not change them. */

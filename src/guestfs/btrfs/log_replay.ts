@@ -16,22 +16,16 @@
  *
  * @module
  */
-import { damaged, slice, u32 } from "../_bytes.ts";
-import {
-  type Entry,
-  extendedReferenceHash,
-  findEntry,
-  parseEntries,
-  parseReferences,
-  without,
-} from "./entries.ts";
+import { VarveError } from "../../base/errors.ts";
+import { damaged, latin1, slice, u32 } from "../_bytes.ts";
+import { type Entry, findEntry, parseEntries, parseReferences, without } from "./entries.ts";
 import type { FileTree } from "./file_tree.ts";
 import { FOLDED_MAX, INODE, TYPE } from "./format.ts";
 import { inodeItem, typeOf } from "./inode.ts";
 import { BETWEEN, folded, type Key } from "./key.ts";
 import { replayExtent, truncateToSize } from "./replay_extents.ts";
 import { isNameless, replayInode, requireInode, setLinks } from "./replay_inodes.ts";
-import { ENTRY_DIRECTORY, isNamed, NameKeeper } from "./replay_names.ts";
+import { ENTRY_DIRECTORY, isNamed, NameKeeper, placesOfReference } from "./replay_names.ts";
 import type { Superblock } from "./superblock.ts";
 import { FIRST_KEY, type Item, LAST_KEY, type Tree } from "./tree.ts";
 
@@ -46,6 +40,7 @@ export class LogReplay {
   readonly #names: NameKeeper;
   /** Inodes whose names are counted at the end. */
   readonly #touched = new Set<number>();
+  #lastNames: { place: string; names: ReadonlySet<string> } = { place: "", names: new Set() };
 
   /** Replays `log` into `tree`. */
   constructor(tree: FileTree, log: Tree, superblock: Superblock) {
@@ -77,7 +72,9 @@ export class LogReplay {
   #refuseLong(): void {
     let left = LOG_BYTES_MAX / this.#superblock.nodeBytes;
     for (const _ of this.#log.leaves(FIRST_KEY, LAST_KEY)) {
-      if (--left < 0) throw damaged("replaying the log", `it has more than ${LOG_BYTES_MAX} bytes`);
+      if (--left < 0) {
+        throw new VarveError("unsupported", `replaying the log: it has more than ${LOG_BYTES_MAX} bytes`);
+      }
     }
   }
 
@@ -160,12 +157,18 @@ export class LogReplay {
     if (type === TYPE.inodeRef && inodeItem(this.#tree, offset) === undefined) return;
     requireInode(this.#tree, inode);
     const logged = parseReferences(data, type, offset);
+    const cleared = new Set<string>();
     for (const { directory, index, name } of logged) {
       if (inodeItem(this.#tree, directory) === undefined || this.#isIn(directory, inode, index, name)) {
         continue;
       }
       // The root directory refers to itself, and that is never changed.
-      if (this.#clearWay(directory, inode, index, name)) return;
+      if (inode === directory && this.#names.references(inode, TYPE.inodeRef, directory).length > 0) return;
+      this.#unlinkOldNames(directory, inode, name, cleared);
+      const placed = this.#names.findIndex(directory, index, name);
+      if (placed !== undefined) this.#unlinkEntry(directory, placed);
+      const named = this.#names.find(directory, name);
+      if (named !== undefined) this.#unlinkEntry(directory, named);
       if (this.#names.references(inode, type, offset).some((each) => isNamed(each, directory, name))) {
         if (!this.#names.unlink(directory, inode, name)) return;
       }
@@ -189,44 +192,38 @@ export class LogReplay {
   }
 
   /**
-   * Unlinks what is in the way of a name: old names of the inode in that directory that the log does not have, and what has
-   * this name or place. Returns whether the inode is the root directory.
+   * Unlinks the names of an inode in a directory that the log does not have, among those that are kept where `name` would be;
+   * `cleared` knows where that was done.
    */
-  #clearWay(directory: number, inode: number, index: number, name: Uint8Array): boolean {
-    const places: [number, number][] = [
-      [TYPE.inodeRef, directory],
-      [TYPE.inodeExtref, extendedReferenceHash(directory, name)],
-    ];
-    for (const [type, offset] of places) {
-      const references = this.#names.references(inode, type, offset);
-      if (type === TYPE.inodeRef && references.length > 0 && inode === directory) return true;
-      for (const old of references) {
-        if (old.directory !== directory || this.#isReferenceLogged(inode, directory, old.name, type)) {
-          continue;
-        }
+  #unlinkOldNames(directory: number, inode: number, name: Uint8Array, cleared: Set<string>): void {
+    for (const [type, offset] of placesOfReference(directory, name)) {
+      const place = `${type}/${offset}/${directory}`;
+      if (cleared.has(place)) continue;
+      cleared.add(place);
+      for (const old of this.#names.references(inode, type, offset)) {
+        if (old.directory !== directory || this.#loggedNames(inode, type, offset).has(nameKey(old))) continue;
         if (!this.#names.unlink(directory, inode, old.name)) {
           throw damaged("replaying the log", `inode ${inode} has a name that directory ${directory} lacks`);
         }
       }
     }
-    const placed = this.#names.findIndex(directory, index, name);
-    if (placed !== undefined) this.#unlinkEntry(directory, placed);
-    const named = this.#names.find(directory, name);
-    if (named !== undefined) this.#unlinkEntry(directory, named);
-    return false;
   }
 
-  /** Whether the log has a reference of this name, of one type or of any. */
-  #isReferenceLogged(inode: number, directory: number, name: Uint8Array, only?: number): boolean {
-    const places: [number, number][] = [
-      [TYPE.inodeRef, directory],
-      [TYPE.inodeExtref, extendedReferenceHash(directory, name)],
-    ];
-    return places.some(([type, offset]) => {
-      const item = only === undefined || only === type ? this.#logGet(inode, type, offset) : undefined;
-      return item !== undefined &&
-        parseReferences(item, type, offset).some((each) => isNamed(each, directory, name));
-    });
+  #isReferenceLogged(inode: number, directory: number, name: Uint8Array): boolean {
+    const key = nameKey({ directory, name });
+    return placesOfReference(directory, name)
+      .some(([type, offset]) => this.#loggedNames(inode, type, offset).has(key));
+  }
+
+  /** The names that an item of references in the log has. */
+  #loggedNames(inode: number, type: number, offset: number): ReadonlySet<string> {
+    const place = `${inode}/${type}/${offset}`;
+    if (this.#lastNames.place !== place) {
+      const item = this.#logGet(inode, type, offset);
+      const references = item === undefined ? [] : parseReferences(item, type, offset);
+      this.#lastNames = { place, names: new Set(references.map(nameKey)) };
+    }
+    return this.#lastNames.names;
   }
 
   #unlinkEntry(directory: number, entry: Entry): void {
@@ -262,6 +259,10 @@ export class LogReplay {
   #logGet(objectid: number, type: number, offset: number): Uint8Array | undefined {
     return this.#log.get({ objectid, type, offset });
   }
+}
+
+function nameKey({ directory, name }: { directory: number; name: Uint8Array }): string {
+  return `${directory}/${latin1(name)}`;
 }
 
 function rangeOf(objectid: number, type: number): [Key, Key] {

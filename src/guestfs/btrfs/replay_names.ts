@@ -4,7 +4,8 @@
  *
  * @module
  */
-import { damaged, equalBytes, slice } from "../_bytes.ts";
+import { VarveError } from "../../base/errors.ts";
+import { damaged, equalBytes, u32 } from "../_bytes.ts";
 import {
   type Entry,
   extendedReferenceHash,
@@ -20,7 +21,6 @@ import type { FileTree } from "./file_tree.ts";
 import { ENTRY, HEADER_BYTES, INODE, ITEM_BYTES, TYPE } from "./format.ts";
 import { typeOf } from "./inode.ts";
 import { addToInode, requireInode, setLinks } from "./replay_inodes.ts";
-import { u32 } from "../_bytes.ts";
 
 /** File types as numbers of the directory format. */
 const ENTRY_TYPES = {
@@ -35,10 +35,15 @@ const ENTRY_TYPES = {
 /** The number of the type of a directory. */
 export const ENTRY_DIRECTORY: number = ENTRY_TYPES.directory;
 
+/** References that one replay looks at: items full of them would make it take the square of their number. */
+const REFERENCES_MAX = 50_000_000;
+
 /** Changes names in a tree. */
 export class NameKeeper {
   readonly #tree: FileTree;
   readonly #itemBytesMax: number;
+  /** How many references were looked at. */
+  #references = 0;
 
   /** Works on a tree whose blocks have `nodeBytes`. */
   constructor(tree: FileTree, nodeBytes: number) {
@@ -59,7 +64,16 @@ export class NameKeeper {
   /** The references of an inode in its item of one key. */
   references(inode: number, type: number, offset: number): Reference[] {
     const item = this.#tree.get(inode, type, offset);
-    return item === undefined ? [] : parseReferences(item, type, offset);
+    if (item === undefined) return [];
+    const references = parseReferences(item, type, offset);
+    this.#references += references.length;
+    if (this.#references > REFERENCES_MAX) {
+      throw new VarveError(
+        "unsupported",
+        `replaying the log: more than ${REFERENCES_MAX} names are to be compared`,
+      );
+    }
+    return references;
   }
 
   /** How many names an inode has. */
@@ -127,15 +141,10 @@ export class NameKeeper {
 
   /** Removes the reference of a name; returns the place of the name in its directory. */
   #removeReference(directory: number, inode: number, name: Uint8Array): number | undefined {
-    const places: [number, number][] = [
-      [TYPE.inodeRef, directory],
-      [TYPE.inodeExtref, extendedReferenceHash(directory, name)],
-    ];
-    for (const [type, offset] of places) {
+    for (const [type, offset] of placesOfReference(directory, name)) {
       const item = this.#tree.get(inode, type, offset);
-      if (item === undefined) continue;
-      const found = parseReferences(item, type, offset).find((each) => isNamed(each, directory, name));
-      if (found === undefined) continue;
+      const found = this.references(inode, type, offset).find((each) => isNamed(each, directory, name));
+      if (item === undefined || found === undefined) continue;
       this.#tree.set(inode, type, offset, without(item, found));
       return found.index;
     }
@@ -174,6 +183,11 @@ export class NameKeeper {
   }
 }
 
+/** The types and offsets of the two items of an inode that may refer to a name. */
+export function placesOfReference(directory: number, name: Uint8Array): [type: number, offset: number][] {
+  return [[TYPE.inodeRef, directory], [TYPE.inodeExtref, extendedReferenceHash(directory, name)]];
+}
+
 /** Whether a reference is that of a name. */
 export function isNamed(reference: Reference, directory: number, name: Uint8Array): boolean {
   return reference.directory === directory && equalBytes(reference.name, name);
@@ -182,7 +196,7 @@ export function isNamed(reference: Reference, directory: number, name: Uint8Arra
 function joined(item: Uint8Array | undefined, more: Uint8Array): Uint8Array {
   if (item === undefined) return more;
   const both = new Uint8Array(item.length + more.length);
-  both.set(slice(item, 0, item.length));
+  both.set(item);
   both.set(more, item.length);
   return both;
 }

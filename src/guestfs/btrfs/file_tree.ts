@@ -7,13 +7,16 @@ import { FOLDED_MAX } from "./format.ts";
 import { countBelow, type FoundItem, ItemOverlay } from "./item_overlay.ts";
 import type { Tree } from "./tree.ts";
 
+/** What is asked of the tree as it was committed. */
+export type CommittedTree = Pick<Tree, "get" | "floor" | "items">;
+
 /** A tree with changes over it that were never written. */
 export class FileTree {
-  readonly #tree: Tree;
+  readonly #tree: CommittedTree;
   readonly #overlay = new ItemOverlay();
 
   /** Starts with no changes. */
-  constructor(tree: Tree) {
+  constructor(tree: CommittedTree) {
     this.#tree = tree;
   }
 

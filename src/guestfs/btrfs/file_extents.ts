@@ -7,7 +7,7 @@ import { VarveError } from "../../base/errors.ts";
 import { damaged, u16, u8 } from "../_bytes.ts";
 import type { FileTree } from "./file_tree.ts";
 import { COMPRESSED_BYTES_MAX, COMPRESSION, EXTENT, EXTENT_TYPE, TYPE } from "./format.ts";
-import { amount } from "./key.ts";
+import { amount, BETWEEN } from "./key.ts";
 
 /** A file extent item, checked. */
 export interface FileExtent {
@@ -41,6 +41,7 @@ export interface FilePart {
  */
 export function parseExtent(item: Uint8Array, start: number, sectorBytes: number): FileExtent {
   const fail = (found: string) => damaged(`reading the extent of a file at ${start}`, found);
+  if (start >= BETWEEN) throw fail("no file is that long");
   const type = u8(item, EXTENT.type);
   const compression = u8(item, EXTENT.compression);
   const ramBytes = amount(item, EXTENT.ramBytes);

@@ -20,6 +20,7 @@ import {
 import type { FileTree } from "./file_tree.ts";
 import { ENTRY, HEADER_BYTES, INODE, ITEM_BYTES, TYPE } from "./format.ts";
 import { typeOf } from "./inode.ts";
+import { BETWEEN } from "./key.ts";
 import { addToInode, requireInode, setLinks } from "./replay_inodes.ts";
 
 /** File types as numbers of the directory format. */
@@ -112,6 +113,9 @@ export class NameKeeper {
     name: Uint8Array,
     { index, referenced }: { readonly index: number; readonly referenced: boolean },
   ): boolean {
+    if (Math.max(directory, inode, index) >= BETWEEN) {
+      throw damaged("replaying the log", `place ${index} of directory ${directory} for inode ${inode}`);
+    }
     const hash = nameHash(name);
     const item = this.#tree.get(directory, TYPE.directoryItem, hash);
     const taken = findEntry(item, name) !== undefined ||

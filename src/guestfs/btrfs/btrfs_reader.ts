@@ -14,6 +14,10 @@
  *
  * So up to 2^34 inodes can be shown in each of 2^18 subvolumes; what lies beyond is `unsupported`.
  *
+ * Metadata are proved by their checksums, and so is what `read` gives of files that have them; a stored run of `map` leads to
+ * bytes that nothing here has proved. Not done: stripes over several devices, zoned file systems, extent-tree-v2,
+ * raid-stripe-tree, encryption; the hashes of fs-verity are not compared.
+ *
  * @module
  */
 import type { BlockDevice } from "../../base/block_device.ts";

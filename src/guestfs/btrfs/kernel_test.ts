@@ -59,10 +59,13 @@ for (const { name, make, mount: options } of CASES) {
       await changeTree(mount.path, 0);
       await run("sync", "-f", mount.path);
       // What is written, the commit and the cut go on at the same time.
-      const syncing = run("sync", "-f", mount.path);
-      const changing = changeTree(mount.path, 1);
-      cuts.push(await folder.cut(image));
-      await Promise.all([syncing, changing]);
+      const working = [run("sync", "-f", mount.path), changeTree(mount.path, 1)];
+      try {
+        cuts.push(await folder.cut(image));
+      } finally {
+        await Promise.allSettled(working);
+      }
+      await Promise.all(working);
       cuts.push(await folder.cut(image));
     }
     for (const cut of cuts) deepEqual((await compareCut(cut, kernel)).found, []);

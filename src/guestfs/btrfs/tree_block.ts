@@ -10,7 +10,7 @@
  */
 import { damaged, u32, u8 } from "../_bytes.ts";
 import { HEADER, HEADER_BYTES, ITEM_BYTES, KEY_BYTES, LEVELS_MAX, POINTER_BYTES } from "./format.ts";
-import { amount, BETWEEN, compareKeys, folded, type Key, keyAt } from "./key.ts";
+import { amount, BETWEEN, folded, type Key, keyAt } from "./key.ts";
 
 /** A tree block whose keys are in order and whose items lie within. */
 export class TreeBlock {
@@ -23,6 +23,10 @@ export class TreeBlock {
   readonly count: number;
   readonly #bytes: Uint8Array;
   readonly #slotBytes: number;
+  // The keys, taken apart: searching meets many and must be fast.
+  readonly #objectids: Float64Array;
+  readonly #types: Uint8Array;
+  readonly #offsets: Float64Array;
 
   /** Checks a block whose checksum is right; throws `damaged`. */
   constructor(bytes: Uint8Array) {
@@ -37,13 +41,17 @@ export class TreeBlock {
     if (this.level >= LEVELS_MAX) throw fail(`level ${this.level}`);
     const slotsEnd = HEADER_BYTES + this.count * this.#slotBytes;
     if (slotsEnd > bytes.length || (this.level > 0 && this.count === 0)) throw fail(`${this.count} entries`);
-    let previous: Key | undefined;
+    this.#objectids = new Float64Array(this.count);
+    this.#types = new Uint8Array(this.count);
+    this.#offsets = new Float64Array(this.count);
     for (let slot = 0; slot < this.count; slot++) {
-      const key = this.key(slot);
-      if (previous !== undefined && compareKeys(previous, key) >= 0 && !isBlurred(key)) {
+      const key = keyAt(bytes, HEADER_BYTES + slot * this.#slotBytes);
+      if (slot > 0 && this.#compare(slot - 1, key) >= 0 && !isBlurred(key)) {
         throw fail("its keys are out of order");
       }
-      previous = key;
+      this.#objectids[slot] = key.objectid;
+      this.#types[slot] = key.type;
+      this.#offsets[slot] = key.offset;
       if (this.level > 0) continue;
       const at = HEADER_BYTES + slot * ITEM_BYTES + KEY_BYTES;
       const start = HEADER_BYTES + u32(bytes, at);
@@ -55,7 +63,11 @@ export class TreeBlock {
 
   /** The key in a slot. */
   key(slot: number): Key {
-    return keyAt(this.#bytes, HEADER_BYTES + slot * this.#slotBytes);
+    return {
+      objectid: this.#objectids[slot] as number,
+      type: this.#types[slot] as number,
+      offset: this.#offsets[slot] as number,
+    };
   }
 
   /** The data of an item of a leaf; the caller must not change them. */
@@ -76,11 +88,16 @@ export class TreeBlock {
     let [low, high] = [0, this.count];
     while (low < high) {
       const middle = (low + high) >>> 1;
-      const order = compareKeys(this.key(middle), key);
+      const order = this.#compare(middle, key);
       if (order < 0 || (orSame && order === 0)) low = middle + 1;
       else high = middle;
     }
     return low;
+  }
+
+  #compare(slot: number, key: Key): number {
+    return (this.#objectids[slot] as number) - key.objectid || (this.#types[slot] as number) - key.type ||
+      (this.#offsets[slot] as number) - key.offset;
   }
 }
 

@@ -5,13 +5,15 @@
  */
 import type { BlockDevice } from "../base/block_device.ts";
 import { VarveError } from "../base/errors.ts";
-import { BTRFS_READER } from "./btrfs/btrfs_reader.ts";
-import { describeContent, findSignature } from "./detect.ts";
+import { describeContent, describeMember, findSignature } from "./detect.ts";
 import { EXT_READER } from "./ext/ext_reader.ts";
 import type { GuestDisk, GuestFileSystem, GuestPartition, GuestReader, OpenGuestDisk } from "./guest.ts";
-import { NTFS_READER } from "./ntfs/ntfs_reader.ts";
+import { findLogicalVolumes } from "./lvm/logical_volumes.ts";
+import { findRaidMember } from "./md_raid.ts";
 import { type PartitionEntry, readPartitionTable } from "./partition_table.ts";
-import { SubDevice } from "./sub_device.ts";
+import { openPieces } from "./piece_device.ts";
+import { BTRFS_READER } from "./btrfs/btrfs_reader.ts";
+import { NTFS_READER } from "./ntfs/ntfs_reader.ts";
 import { XFS_READER } from "./xfs/xfs_reader.ts";
 
 /** Asked in this order. */
@@ -31,33 +33,65 @@ export const openGuestDisk: OpenGuestDisk = (device: BlockDevice): GuestDisk => 
   const whole: PartitionEntry = { name: "", offset: 0, length: device.sizeBytes };
   const found = attempt(() => readPartitionTable(device));
   if (typeof found === "string") {
-    const partition = openPartition(device, whole);
-    const reason = partition.fileSystem === undefined ? { reason: found } : {};
-    return { table: "none", partitions: [{ ...partition, ...reason }] };
+    const partitions = openPartition(device, whole);
+    const [first, ...others] = partitions;
+    const told = first !== undefined && others.length === 0 && first.fileSystem === undefined;
+    return { table: "none", partitions: told ? [{ ...first, reason: found }] : partitions };
   }
   if (found !== undefined && (found.table === "gpt" || found.entries.length > 0)) {
     const { table, entries } = found;
-    return { table, partitions: entries.map((entry) => openPartition(device, entry)) };
+    return { table, partitions: entries.flatMap((entry) => openPartition(device, entry)) };
   }
-  const partition = openPartition(device, whole);
-  const empty = found !== undefined && partition.fileSystem === undefined &&
+  const partitions = openPartition(device, whole);
+  const empty = found !== undefined &&
+    partitions.every(({ name, fileSystem }) => name === "" && fileSystem === undefined) &&
     !READERS.some((reader) => reader.looksLike(device)) && findSignature(device) === undefined;
-  return empty ? { table: found.table, partitions: [] } : { table: "none", partitions: [partition] };
+  return empty ? { table: found.table, partitions: [] } : { table: "none", partitions };
 };
 
-function openPartition(device: BlockDevice, { name, offset, length }: PartitionEntry): GuestPartition {
-  const where = { name, pieces: [{ offset, length }] };
-  if (offset + length > device.sizeBytes) {
-    return { ...where, fileSystem: undefined, reason: "the partition reaches beyond the end of the disk" };
+/** A place on the disk that has a name. */
+type Place = Pick<GuestPartition, "name" | "pieces">;
+
+function openPartition(disk: BlockDevice, { name, offset, length }: PartitionEntry): GuestPartition[] {
+  const place = { name, pieces: [{ offset, length }] };
+  if (offset + length > disk.sizeBytes) {
+    return [without(place, "the partition reaches beyond the end of the disk")];
   }
-  const opened = attempt(() => openFileSystem(new SubDevice(device, offset, length)));
+  const member = attempt(() => findRaidMember(openPieces(disk, place.pieces)));
+  if (typeof member !== "object") return openVolumes(disk, name, offset, length);
+  if (member.data === undefined) return [without(place, describeMember(member.what))];
+  return openVolumes(disk, name, offset + member.data.offset, member.data.length);
+}
+
+/** The logical volumes in a place, or its file system: what lies in a logical volume is not looked into any further. */
+function openVolumes(disk: BlockDevice, name: string, offset: number, length: number): GuestPartition[] {
+  const place = { name, pieces: [{ offset, length }] };
+  const volumes = attempt(() => findLogicalVolumes(openPieces(disk, place.pieces)));
+  if (volumes === undefined) return [openPlace(disk, place)];
+  if (typeof volumes === "string") {
+    return [without(place, `it holds an LVM2 physical volume, which cannot be opened: ${volumes}`)];
+  }
+  return volumes.map((volume) => {
+    const names = [name, volume.name].filter((each) => each !== "");
+    const pieces = volume.pieces.map((piece) => ({ offset: offset + piece.offset, length: piece.length }));
+    const inside = { name: names.join("/"), pieces };
+    return volume.reason === undefined ? openPlace(disk, inside) : without(inside, volume.reason);
+  });
+}
+
+function openPlace(disk: BlockDevice, place: Place): GuestPartition {
+  const opened = attempt(() => openFileSystem(openPieces(disk, place.pieces)));
   return typeof opened === "string"
-    ? { ...where, fileSystem: undefined, reason: opened }
-    : { ...where, fileSystem: opened, reason: undefined };
+    ? without(place, opened)
+    : { ...place, fileSystem: opened, reason: undefined };
+}
+
+function without(place: Place, reason: string): GuestPartition {
+  return { ...place, fileSystem: undefined, reason };
 }
 
 /** The file system on a device, or why there is none. */
-function openFileSystem(device: SubDevice): GuestFileSystem | string {
+function openFileSystem(device: BlockDevice): GuestFileSystem | string {
   const reader = READERS.find((each) => each.looksLike(device));
   if (reader === undefined) return describeContent(device);
   const opened = attempt(() => reader.open(device));

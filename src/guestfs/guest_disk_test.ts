@@ -197,12 +197,6 @@ const MAGICS: readonly [what: string, offset: number, magic: string][] = [
   ["an exFAT file system", 3, "EXFAT   "],
   ["a FAT file system", 82, "FAT32   "],
   ["a FAT file system", 54, "FAT16   "],
-  ["a LUKS encrypted volume", 0, "LUKS\xba\xbe"],
-  ["an LVM2 physical volume", 536, "LVM2 001"],
-  ["a member of an md RAID", 4096, "\xfc\x4e\x2b\xa9"],
-  ["swap space", 4086, "SWAPSPACE2"],
-  ["an ISO 9660 file system", 32769, "CD001"],
-  ["a squashfs file system", 0, "hsqs"],
 ];
 
 for (const [what, offset, magic] of MAGICS) {
@@ -218,6 +212,70 @@ for (const [what, offset, magic] of MAGICS) {
     ]);
   });
 }
+
+// What stands behind the name says what can be done instead.
+const NAMED: readonly [what: string, offset: number, magic: string][] = [
+  ["a LUKS encrypted volume, whose key is the guest's", 0, "LUKS\xba\xbe"],
+  ["a LUKS1 encrypted volume, whose key is the guest's", 0, "LUKS\xba\xbe\0\x01"],
+  ["a LUKS2 encrypted volume, whose key is the guest's", 0, "LUKS\xba\xbe\0\x02"],
+  ["a LUKS2 encrypted volume whose first header is damaged", 16384, "SKUL\xba\xbe"],
+  ["a BitLocker encrypted volume, whose key is the guest's", 3, "-FVE-FS-"],
+  ["an LVM2 physical volume whose label is damaged", 536, "LVM2 001"],
+  ["swap space, which holds no files", 4086, "SWAPSPACE2"],
+  ["swap space, which holds no files", 65526, "SWAPSPACE2"],
+  ["a hibernated system's memory in its swap space, which holds no files", 4086, "S1SUSPEND"],
+  ["a member of a ZFS pool, whose content is spread", 16404, "\0\0\0\x07version"],
+  [
+    "a bcache cache, whose content is spread",
+    4120,
+    "\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81",
+  ],
+  [
+    "a bcache backing device, whose content",
+    4112,
+    "\x01\0\0\0\0\0\0\0\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81",
+  ],
+  ["an F2FS file system, which Varve cannot browse yet", 1024, "\x10\x20\xf5\xf2"],
+  ["an EROFS file system, which Varve cannot browse yet", 1024, "\xe2\xe1\xf5\xe0"],
+  ["a ReiserFS file system, which Varve cannot browse yet", 0x10034, "ReIsEr2Fs"],
+  ["a JFS file system, which Varve cannot browse yet", 0x8000, "JFS1"],
+  ["an HFS+ file system, which Varve cannot browse yet", 1024, "H+\0\x04"],
+  ["an APFS container, which Varve cannot browse yet", 32, "NXSB"],
+  ["a UFS2 file system, which Varve cannot browse yet", 0x1055c, "\x19\x01\x54\x19"],
+  ["a UDF file system, which Varve cannot browse yet", 0x8001, "BEA01"],
+  ["a VMFS volume, whose content is spread", 0x100000, "\x0d\xd0\x01\xc0"],
+  ["a Ceph BlueStore device, whose content is spread", 0, "bluestore block device\n"],
+];
+
+for (const [what, offset, magic] of NAMED) {
+  Deno.test(`guest disk: ${what} (at ${offset}): is named, and how it can be used`, () => {
+    const bytes = new Uint8Array(2 * MIB);
+    bytes.set(Uint8Array.from(magic, (character) => character.charCodeAt(0)), offset);
+    const { table, partitions: [partition] } = openGuestDisk(new MemoryDevice(bytes));
+    equal(table, "none");
+    const reason = `${partition?.reason}`;
+    ok(reason.startsWith(`the partition holds ${what}`) && reason.includes("images/"), reason);
+  });
+}
+
+Deno.test("guest disk: what cryptsetup and mkswap make is named", async () => {
+  await using folder = new TemporaryFolder();
+  const image = `${folder.path}/disk`;
+  await Deno.writeTextFile(`${folder.path}/key`, "key");
+  for (const version of [1, 2]) {
+    await run("truncate", "-s", "0", image);
+    await run("truncate", "-s", "20M", image);
+    const fast = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "-q", "--disable-locks"];
+    await run("cryptsetup", "luksFormat", "--type", `luks${version}`, ...fast, image, `${folder.path}/key`);
+    const [[, , , reason] = []] = summary(image).partitions as string[][];
+    ok(reason?.startsWith(`the partition holds a LUKS${version} encrypted volume`), reason);
+  }
+  await run("truncate", "-s", "0", image);
+  await run("truncate", "-s", "1M", image);
+  await run("mkswap", image);
+  const [[, , , reason] = []] = summary(image).partitions as string[][];
+  ok(reason?.startsWith("the partition holds swap space"), reason);
+});
 
 Deno.test("sub-device: reads its window and nothing beyond, and is never written", () => {
   const parent = new MemoryDevice(Uint8Array.from({ length: 100 }, (_, index) => index));

@@ -12,6 +12,7 @@ import { findLogicalVolumes } from "./lvm/logical_volumes.ts";
 import { findRaidMember } from "./md_raid.ts";
 import { type PartitionEntry, readPartitionTable } from "./partition_table.ts";
 import { openPieces } from "./piece_device.ts";
+import { SQUASHFS_READER } from "./squashfs/squashfs_reader.ts";
 import { BTRFS_READER } from "./btrfs/btrfs_reader.ts";
 import { NTFS_READER } from "./ntfs/ntfs_reader.ts";
 import { XFS_READER } from "./xfs/xfs_reader.ts";
@@ -22,6 +23,7 @@ const READERS: readonly GuestReader[] = [
   NTFS_READER,
   XFS_READER,
   BTRFS_READER,
+  SQUASHFS_READER,
 ];
 
 /**

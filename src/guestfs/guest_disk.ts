@@ -8,6 +8,7 @@ import { VarveError } from "../base/errors.ts";
 import { describeContent, describeMember, findSignature } from "./detect.ts";
 import { EXT_READER } from "./ext/ext_reader.ts";
 import type { GuestDisk, GuestFileSystem, GuestPartition, GuestReader, OpenGuestDisk } from "./guest.ts";
+import { ISO_READER } from "./iso9660/iso_reader.ts";
 import { findLogicalVolumes } from "./lvm/logical_volumes.ts";
 import { findRaidMember } from "./md_raid.ts";
 import { type PartitionEntry, readPartitionTable } from "./partition_table.ts";
@@ -24,6 +25,7 @@ const READERS: readonly GuestReader[] = [
   XFS_READER,
   BTRFS_READER,
   SQUASHFS_READER,
+  ISO_READER,
 ];
 
 /**

@@ -17,6 +17,7 @@ import { attempt, exercise, Mutation, random, usedPieces } from "../_hostile.ts"
 import { Kernel, mountTest } from "../_kernel_mount.ts";
 import { openIso } from "./iso_reader.ts";
 import { longTime, shortTime } from "./record.ts";
+import { symlinkTarget } from "./rock_ridge.ts";
 
 const encode = (text: string) => new TextEncoder().encode(text);
 const code = (wanted: string) => (thrown: unknown) => thrown instanceof VarveError && thrown.code === wanted;
@@ -103,7 +104,7 @@ for (
         await Deno.remove(`${tree}/everything/${file}`);
       }
     } else {
-      await Deno.symlink(`${"part of it/".repeat(80)}end`, `${tree}/far away`);
+      await Deno.symlink(`${`${"part of it".repeat(20)}/`.repeat(4)}end`, `${tree}/far away`);
       const special =
         "mkfifo pipe; mknod null c 1 3; mknod wide b 300 70000; chmod 4751 2048.bin; chown 70000:123456 1.bin";
       await run("bash", "-c", `cd ${tree}; ${special}`);
@@ -219,6 +220,14 @@ Deno.test("iso9660: what is no such thing or lies outside is refused by its own 
   device.bytes[inode + 27] = 0;
   device.bytes[inode + 5] = 0x70;
   throws(() => openIso(device).read(inode, 0, new Uint8Array(1)), code("damaged"));
+});
+
+Deno.test("iso9660: a component of a target may go on in the next piece", () => {
+  const piece = (...parts: (number | string)[]) =>
+    Uint8Array.from(parts.flatMap((part) => typeof part === "number" ? [part] : [...encode(part)]));
+  const links = [piece(1, 8, 0, 1, 2, "ab"), piece(1, 1, 1, "c"), piece(0, 0, 1, "d", 4, 0, 2, 0, 0, 1, "e")];
+  equal(latin1(symlinkTarget({ links })), "/abcd/.././e");
+  throws(() => symlinkTarget({ links: [piece(0, 0, 9, "short")] }), code("damaged"));
 });
 
 Deno.test("iso9660: times count from 1970 in Greenwich", () => {

@@ -8,7 +8,8 @@ import { damaged, equalBytes, latin1 } from "../_bytes.ts";
 import type { GuestEntry, GuestFileType } from "../guest.ts";
 import { directoryBlock, type DirectoryRecord, directoryRecords, isIndexed } from "./directory_block.ts";
 import { inlineParts, isInline } from "./file_content.ts";
-import { INCOMPAT } from "./format.ts";
+import { ENCODING_UTF8, foldName } from "./casefold.ts";
+import { INCOMPAT, INODE_FLAG } from "./format.ts";
 import { candidateLeaves } from "./htree.ts";
 import type { Inode } from "./inode.ts";
 import type { ExtVolume } from "./volume.ts";
@@ -53,24 +54,41 @@ export function listDirectory(volume: ExtVolume, directory: Inode): GuestEntry[]
   return entries;
 }
 
-/** The inode behind a name, by the index where there is one. `.` and `..` are not found. */
+/**
+ * The inode behind a name, by the index where there is one. `.` and `..` are not found. Where the guest does not tell upper
+ * from lower case, neither does this.
+ */
 export function findInDirectory(volume: ExtVolume, directory: Inode, name: Uint8Array): number | undefined {
   if (isDots(name) || name.length === 0) return undefined;
   const newer = volume.newer.directories.get(directory.number);
+  const folded = foldsCase(volume, directory) ? foldName(name) : undefined;
   if (newer !== undefined) {
     const key = latin1(name);
-    if (newer.fresh || newer.names.has(key)) return newer.names.get(key)?.inode;
+    if (newer.names.has(key) || (newer.fresh && folded === undefined)) return newer.names.get(key)?.inode;
+    if (folded !== undefined) return findFolded(volume, directory, folded);
   }
+  const hashed = folded === undefined ? name : new TextEncoder().encode(folded);
   const leaves = isIndexed(volume, directory) && !isInline(directory)
-    ? candidateLeaves(volume, directory, name)
+    ? candidateLeaves(volume, directory, hashed)
     : undefined;
   const records = leaves === undefined
     ? allRecords(volume, directory)
     : recordsOfBlocks(volume, directory, leaves);
   for (const record of records) {
-    if (equalBytes(record.name, name)) return record.inode;
+    if (equalBytes(record.name, name) || (folded !== undefined && foldName(record.name) === folded)) {
+      return isDots(record.name) ? undefined : record.inode;
+    }
   }
-  return undefined;
+  // The guest may have folded the name in another way than it is here, and so put it elsewhere.
+  return folded === undefined || leaves === undefined ? undefined : findFolded(volume, directory, folded);
+}
+
+function foldsCase(volume: ExtVolume, directory: Inode): boolean {
+  return volume.superblock.encoding === ENCODING_UTF8 && (directory.flags & INODE_FLAG.casefold) !== 0;
+}
+
+function findFolded(volume: ExtVolume, directory: Inode, folded: string): number | undefined {
+  return listDirectory(volume, directory).find(({ name }) => foldName(name) === folded)?.inode;
 }
 
 function isDots(name: Uint8Array): boolean {

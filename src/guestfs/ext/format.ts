@@ -51,6 +51,7 @@ export const SB = {
   overheadClusters: 0x248,
   backupGroups: 0x24c,
   checksumSeed: 0x270,
+  encoding: 0x27c,
   checksum: 0x3fc,
 } as const;
 

@@ -30,8 +30,8 @@ interface Frame {
 
 /**
  * The logical blocks in which a name may lie, by the index, or `undefined` when the index cannot be used and
- * every block has to be searched: its form is not known, or names hash by rules that are not here (casefold),
- * or the superblock does not say how bytes are hashed.
+ * every block has to be searched: its form is not known, or names hash by a key, or the superblock does not say how
+ * bytes are hashed. Where case is not told apart it is the folded name that counts.
  */
 export function candidateLeaves(
   volume: ExtVolume,
@@ -39,7 +39,7 @@ export function candidateLeaves(
   name: Uint8Array,
 ): Iterable<number> | undefined {
   const { hashUnsigned, hashSeed, incompat, blockBytes } = volume.superblock;
-  if ((directory.flags & (INODE_FLAG.casefold | INODE_FLAG.encrypted)) !== 0) return undefined;
+  if ((directory.flags & INODE_FLAG.encrypted) !== 0) return undefined;
   const blockCount = Math.ceil(directory.sizeBytes / blockBytes);
   const root = nodeAt(volume, directory, 0, blockCount);
   const levels = u8(root, 30);

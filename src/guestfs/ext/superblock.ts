@@ -48,6 +48,8 @@ export interface Superblock {
   readonly overheadClusters: number;
   readonly freeBlocks: number;
   readonly freeInodes: number;
+  /** `s_encoding` of names that do not tell upper from lower case, or `undefined` without such. */
+  readonly encoding: number | undefined;
 }
 
 const INCOMPAT_KNOWN = Object.values(INCOMPAT).reduce((all, bit) => all | bit, 0);
@@ -149,6 +151,7 @@ export function parseSuperblock(bytes: Uint8Array, deviceBytes: number): Superbl
     overheadClusters: u32(bytes, SB.overheadClusters),
     freeBlocks: u32(bytes, SB.freeBlocksLow) + (bits64 ? u32(bytes, SB.freeBlocksHigh) * 2 ** 32 : 0),
     freeInodes: u32(bytes, SB.freeInodes),
+    encoding: (incompat & INCOMPAT.casefold) !== 0 ? u16(bytes, SB.encoding) : undefined,
   };
 }
 

@@ -33,6 +33,13 @@ const PACKAGES = [
   "procps",
   "openssl",
   "systemd",
+  "squashfs-tools",
+  "genisoimage",
+  "xorriso",
+  "xz-utils",
+  "lvm2",
+  "mdadm",
+  "cryptsetup-bin",
 ];
 
 /** Streams what `deno test` prints and returns its totals; a run that dies before it has any counts as a failure. */

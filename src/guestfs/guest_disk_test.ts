@@ -11,7 +11,7 @@ const MIB = 1024 * 1024;
 async function partitioned(folder: string, mebibytes: number, script: string): Promise<string> {
   const image = `${folder}/disk`;
   await run("truncate", "-s", `${mebibytes}M`, image);
-  await run("bash", "-c", `printf '${script}' | sfdisk -q ${image}`);
+  await run("bash", "-c", `printf '${script}' | sfdisk -q --no-tell-kernel ${image}`);
   return image;
 }
 

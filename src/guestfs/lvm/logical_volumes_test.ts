@@ -68,7 +68,8 @@ mountTest("lvm: what its tools made in a partition is found, piece by piece", as
   const [disk, other] = [`${folder.path}/disk`, `${folder.path}/other`];
   await run("truncate", "-s", "80M", disk);
   await run("truncate", "-s", "32M", other);
-  await run("sgdisk", "-n", "1:2048:+8M", "-n", "2:20480:+64M", disk);
+  const table = `label: gpt\\nstart=2048,size=${8 * MIB / 512}\\nstart=20480,size=${64 * MIB / 512}\\n`;
+  await run("bash", "-c", `printf '${table}' | sfdisk -q --no-tell-kernel ${disk}`);
   const start = 20480 * 512;
   let listed: string;
   {

@@ -23,6 +23,8 @@ const PACKAGES = [
   "eatmydata",
   "xfsprogs",
   "btrfs-progs",
+  "dosfstools",
+  "mtools",
   "fdisk",
   "gdisk",
   "attr",

@@ -7,6 +7,7 @@ import type { BlockDevice } from "../base/block_device.ts";
 import { VarveError } from "../base/errors.ts";
 import { describeContent, describeMember, findSignature } from "./detect.ts";
 import { EXT_READER } from "./ext/ext_reader.ts";
+import { FAT_READER } from "./fat/fat_reader.ts";
 import type { GuestDisk, GuestFileSystem, GuestPartition, GuestReader, OpenGuestDisk } from "./guest.ts";
 import { ISO_READER } from "./iso9660/iso_reader.ts";
 import { findLogicalVolumes } from "./lvm/logical_volumes.ts";
@@ -26,6 +27,7 @@ const READERS: readonly GuestReader[] = [
   BTRFS_READER,
   SQUASHFS_READER,
   ISO_READER,
+  FAT_READER,
 ];
 
 /**

@@ -25,6 +25,8 @@ const PACKAGES = [
   "btrfs-progs",
   "dosfstools",
   "mtools",
+  "exfatprogs",
+  "exfat-fuse",
   "fdisk",
   "gdisk",
   "attr",

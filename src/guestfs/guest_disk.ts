@@ -6,6 +6,7 @@
 import type { BlockDevice } from "../base/block_device.ts";
 import { VarveError } from "../base/errors.ts";
 import { describeContent, describeMember, findSignature } from "./detect.ts";
+import { EXFAT_READER } from "./exfat/exfat_reader.ts";
 import { EXT_READER } from "./ext/ext_reader.ts";
 import { FAT_READER } from "./fat/fat_reader.ts";
 import type { GuestDisk, GuestFileSystem, GuestPartition, GuestReader, OpenGuestDisk } from "./guest.ts";
@@ -27,6 +28,7 @@ const READERS: readonly GuestReader[] = [
   BTRFS_READER,
   SQUASHFS_READER,
   ISO_READER,
+  EXFAT_READER,
   FAT_READER,
 ];
 

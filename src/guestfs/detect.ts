@@ -45,6 +45,37 @@ function signatures(sizeBytes: number): readonly Signature[] {
   // Of a page of swap space, whatever its size, the last ten bytes.
   const pageEnds = at(4086, 8182, 16374, 32758, 65526);
   return [
+    {
+      what: "a LUKS encrypted volume",
+      offsets: at(0),
+      magic: "LUKS\xba\xbe",
+      note: `${LOCKED} cryptsetup`,
+      name: luksName,
+    },
+    {
+      what: "a LUKS2 encrypted volume whose first header is damaged",
+      offsets: at(0x4000, 0x8000, 0x10000, 0x20000, 0x40000),
+      magic: "SKUL\xba\xbe",
+      note: `${LOCKED} cryptsetup (cryptsetup repair mends the header)`,
+    },
+    {
+      what: "a BitLocker encrypted volume",
+      offsets: at(3),
+      magic: "-FVE-FS-",
+      note: `${LOCKED} Windows, cryptsetup (bitlkOpen) or dislocker`,
+    },
+    {
+      what: "a BitLocker To Go encrypted volume",
+      offsets: at(424),
+      magic: "\x3b\xd6\x67\x49\x29\x2e\xd8\x4a\x83\x99\xf6\xa3\x39\xe3\xd0\x01",
+      note: `${LOCKED} Windows, cryptsetup (bitlkOpen) or dislocker`,
+    },
+    {
+      what: "an LVM2 physical volume whose label is damaged",
+      offsets: at(24, 536, 1048, 1560),
+      magic: "LVM2 001",
+      note: "; its image is available under images/, and pvck can repair such a label there",
+    },
     { what: "an EROFS file system", offsets: at(1024), magic: "\xe2\xe1\xf5\xe0" },
     { what: "an F2FS file system", offsets: at(1024), magic: "\x10\x20\xf5\xf2" },
     { what: "a ReFS file system", offsets: at(3), magic: "ReFS\0\0\0\0" },
@@ -126,7 +157,7 @@ function signatures(sizeBytes: number): readonly Signature[] {
   ];
 }
 
-/** What a device that holds no readable file system is known by, such as `a btrfs file system`. */
+/** What a device that holds no readable file system is known by, such as `an XFS file system`. */
 export function findSignature(device: BlockDevice): string | undefined {
   return find(device)?.what;
 }

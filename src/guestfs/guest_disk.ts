@@ -5,6 +5,7 @@
  */
 import type { BlockDevice } from "../base/block_device.ts";
 import { VarveError } from "../base/errors.ts";
+import { BTRFS_READER } from "./btrfs/btrfs_reader.ts";
 import { describeContent, describeMember, findSignature } from "./detect.ts";
 import { EXFAT_READER } from "./exfat/exfat_reader.ts";
 import { EXT_READER } from "./ext/ext_reader.ts";
@@ -13,11 +14,10 @@ import type { GuestDisk, GuestFileSystem, GuestPartition, GuestReader, OpenGuest
 import { ISO_READER } from "./iso9660/iso_reader.ts";
 import { findLogicalVolumes } from "./lvm/logical_volumes.ts";
 import { findRaidMember } from "./md_raid.ts";
+import { NTFS_READER } from "./ntfs/ntfs_reader.ts";
 import { type PartitionEntry, readPartitionTable } from "./partition_table.ts";
 import { openPieces } from "./piece_device.ts";
 import { SQUASHFS_READER } from "./squashfs/squashfs_reader.ts";
-import { BTRFS_READER } from "./btrfs/btrfs_reader.ts";
-import { NTFS_READER } from "./ntfs/ntfs_reader.ts";
 import { XFS_READER } from "./xfs/xfs_reader.ts";
 
 /** Asked in this order. */

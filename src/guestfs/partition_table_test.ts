@@ -12,7 +12,7 @@ async function tableOf(folder: string, script: string): Promise<MemoryDevice> {
   const image = `${folder}/disk`;
   await run("truncate", "-s", "0", image);
   await run("truncate", "-s", "6M", image);
-  await run("bash", "-c", `printf '${script}' | sfdisk -q --no-tell-kernel ${image}`);
+  await run("bash", "-c", `printf '${script}' | eatmydata sfdisk -q ${image}`);
   return new MemoryDevice(await Deno.readFile(image));
 }
 

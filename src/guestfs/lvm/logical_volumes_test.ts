@@ -69,7 +69,7 @@ mountTest("lvm: what its tools made in a partition is found, piece by piece", as
   await run("truncate", "-s", "80M", disk);
   await run("truncate", "-s", "32M", other);
   const table = `label: gpt\\nstart=2048,size=${8 * MIB / 512}\\nstart=20480,size=${64 * MIB / 512}\\n`;
-  await run("bash", "-c", `printf '${table}' | sfdisk -q --no-tell-kernel ${disk}`);
+  await run("bash", "-c", `printf '${table}' | eatmydata sfdisk -q ${disk}`);
   const start = 20480 * 512;
   let listed: string;
   {

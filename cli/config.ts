@@ -26,6 +26,8 @@ export interface ServeConfig {
   nbdMaxConnections: number;
   /** How long an NBD client may say nothing while nothing is under way for it; `false` for as long as it likes. */
   nbdIdleTimeout: string | false;
+  /** Whether the host's kernel reads guests' disks that Varve has no reader for; a hostile disk then reaches it. */
+  kernelReaders: boolean;
   /** Addresses for the API, at least one. */
   api: string[];
   /** Bytes a second at which adopted disks are copied. */
@@ -63,6 +65,7 @@ export const DEFAULT_CONFIG: ServeConfig = {
   nbdPlainTcp: false,
   nbdMaxConnections: 256,
   nbdIdleTimeout: false,
+  kernelReaders: false,
   api: ["unix:/run/varve/api.sock", "127.0.0.1:8460"],
   baselineRate: 128 * 1024 * 1024,
   scrub: { every: "7d", rateBytes: 64 * 1024 * 1024 },
@@ -115,6 +118,7 @@ const ConfigSchema = z.strictObject({
   nbdPlainTcp: z.boolean({ error: "must be true or false" }),
   nbdMaxConnections: z.int({ error: COUNT_RULE }).positive(COUNT_RULE),
   nbdIdleTimeout: z.union([z.string().refine(isDuration, IDLE_RULE), z.literal(false)], { error: IDLE_RULE }),
+  kernelReaders: z.boolean({ error: "must be true or false" }),
   api: listen(),
   baselineRate: z.int({ error: RATE_RULE }).positive(RATE_RULE),
   scrub: z.union([

@@ -21,6 +21,7 @@ test("the file beats the defaults, and flags beat the file", () => {
     nbdPlainTcp: false,
     nbdMaxConnections: 256,
     nbdIdleTimeout: false,
+    kernelReaders: false,
     api: DEFAULT_CONFIG.api,
     baselineRate: DEFAULT_CONFIG.baselineRate,
     scrub: DEFAULT_CONFIG.scrub,
@@ -153,4 +154,11 @@ test("idle clients may stay, or for a duration", () => {
 test("the number of clients is one from 1 on", () => {
   assert.equal(makeConfig({ nbdMaxConnections: 3 }).nbdMaxConnections, 3);
   assert.throws(() => makeConfig({ nbdMaxConnections: 0 }), /nbdMaxConnections must be a number above 0/);
+});
+
+test("the host's kernel reads guests' disks only when somebody says so", () => {
+  assert.equal(makeConfig({}).kernelReaders, false);
+  assert.equal(makeConfig({}, file({ kernelReaders: true })).kernelReaders, true);
+  assert.equal(makeConfig({ kernelReaders: true }).kernelReaders, true);
+  assert.throws(() => makeConfig({}, file({ kernelReaders: "yes" })), /kernelReaders must be true or false/);
 });

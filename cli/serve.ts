@@ -24,6 +24,11 @@ import {
 import { refusePlainTcp, type ServeConfig, STDIO } from "./config.ts";
 import type { Place } from "./serve_command.ts";
 
+/** The module that has the host's kernel read what Varve does not. */
+const KERNEL_READING = new URL("../fuse/kernel_reader/kernel_readers.ts", import.meta.url);
+/** The serving thread of the tree that uses it. */
+const KERNEL_TREE = new URL("../fuse/kernel_reader/tree_worker.ts", import.meta.url);
+
 const logger = getLogger(["varve", "serve"]);
 
 /**
@@ -69,6 +74,7 @@ export async function serve(
       ...(reserveBytes === undefined ? {} : { reserveBytes }),
       ...(watermarkBytes === undefined ? {} : { watermarkBytes }),
     },
+    ...(config.kernelReaders ? { kernelReading: KERNEL_READING } : {}),
   });
   parts.defer(() => appliance.close());
 
@@ -102,7 +108,11 @@ export async function serve(
   tell();
   if (config.mount !== false) {
     const tree = await mount(
-      { path: config.mount, allowOther: config.mountAllowOther },
+      {
+        path: config.mount,
+        allowOther: config.mountAllowOther,
+        ...(config.kernelReaders ? { workerUrl: KERNEL_TREE } : {}),
+      },
       appliance,
       (error) => {
         delete place.mountPath;
@@ -140,7 +150,7 @@ function tlsOf(config: ServeConfig["nbdTls"]): { tls?: TlsUpgrade } {
 
 /** Mounts the tree. That it cannot be is no reason not to capture: it is told, and the appliance goes on. */
 async function mount(
-  place: { path: string; allowOther: boolean },
+  place: { path: string; allowOther: boolean; workerUrl?: URL },
   appliance: Appliance,
   onFailure: (error: string) => void,
 ): Promise<MountedTree | undefined> {

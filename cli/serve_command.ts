@@ -26,6 +26,7 @@ interface ServeOptions {
   nbdIdleTimeout?: string;
   api?: string[];
   baselineRate?: number;
+  kernelReaders?: true;
   config?: string;
   json?: true;
 }
@@ -66,6 +67,10 @@ export function addServe(program: Command, terminal: Terminal): void {
       collect(String),
     )
     .option("--baseline-rate <size>", "how much of an adopted disk is copied a second (128M)", sizeArgument)
+    .option(
+      "--kernel-readers",
+      "let this host's kernel read guests' file systems that Varve does not read; a hostile disk then reaches it",
+    )
     .option("--config <file>", "JSON file; its keys are data, mount, nbd, nbdTls, api and so on")
     .option("--json", "tell where everything is as JSON")
     .addHelpText(
@@ -93,7 +98,7 @@ export function addServe(program: Command, terminal: Terminal): void {
 
 function flagsOf(options: ServeOptions): ServeFlags {
   const { data, mount, allowOther, nbd, api, baselineRate } = options;
-  const { nbdPlainTcp, nbdMaxConnections, nbdIdleTimeout } = options;
+  const { nbdPlainTcp, nbdMaxConnections, nbdIdleTimeout, kernelReaders } = options;
   const { nbdTls: mode, nbdTlsCert, nbdTlsKey, nbdTlsCa, nbdTlsRequireClientCert } = options;
   const nbdTls = {
     ...(mode === undefined ? {} : { mode }),
@@ -112,6 +117,7 @@ function flagsOf(options: ServeOptions): ServeFlags {
     ...(nbdPlainTcp === undefined ? {} : { nbdPlainTcp }),
     ...(nbdMaxConnections === undefined ? {} : { nbdMaxConnections }),
     ...(nbdIdleTimeout === undefined ? {} : { nbdIdleTimeout }),
+    ...(kernelReaders === undefined ? {} : { kernelReaders }),
     nbdTls,
   };
 }

@@ -90,6 +90,9 @@ export const INIT_FLAG = {
   CACHE_SYMLINKS: 1 << 23,
 } as const;
 
+/** Flag of INIT with which a file that is written takes more than one page at a time. */
+export const BIG_WRITES_FLAG: number = 1 << 5;
+
 /** Flags in the reply to OPEN and OPENDIR. */
 export const OPEN_FLAG = {
   /** Every read goes to the server, whatever size the file shows. */
@@ -277,6 +280,20 @@ export const READ_IN: Layout<
   ["flags", 4],
   ["padding", 4],
 );
+/** `struct fuse_write_in`, followed by the bytes. */
+export const WRITE_IN: Layout<
+  "fh" | "offset" | "size" | "write_flags" | "lock_owner" | "flags" | "padding"
+> = struct(
+  ["fh", 8],
+  ["offset", 8],
+  ["size", 4],
+  ["write_flags", 4],
+  ["lock_owner", 8],
+  ["flags", 4],
+  ["padding", 4],
+);
+/** `struct fuse_write_out` */
+export const WRITE_OUT: Layout<"size" | "padding"> = struct(["size", 4], ["padding", 4]);
 /** `struct fuse_release_in`, also for RELEASEDIR. */
 export const RELEASE_IN: Layout<"fh" | "flags" | "release_flags" | "lock_owner"> = struct(
   ["fh", 8],

@@ -31,6 +31,8 @@ import {
   READ_IN,
   RELEASE_IN,
   STATFS_OUT,
+  WRITE_IN,
+  WRITE_OUT,
 } from "./abi.ts";
 import type { Attributes, Space } from "./filesystem.ts";
 
@@ -179,6 +181,30 @@ function decodeBody(opcode: number, view: DataView, bytes: Uint8Array, node: num
   }
 }
 
+/** What a WRITE writes; `data` lies in the request. */
+export interface WriteRequest {
+  /** First byte in the file. */
+  readonly offset: number;
+  /** The bytes. */
+  readonly data: Uint8Array;
+}
+
+/**
+ * Decodes a WRITE, for the one file that takes it; `undefined` for any other request. Throws `RangeError` when it is shorter than it
+ * says.
+ */
+export function decodeWrite(bytes: Uint8Array): WriteRequest | undefined {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (view.getUint32(IN_HEADER.opcode, true) !== OPCODE.WRITE) return undefined;
+  const body = IN_HEADER.BYTES;
+  const size = view.getUint32(body + WRITE_IN.size, true);
+  const start = body + WRITE_IN.BYTES;
+  if (start + size > bytes.length) {
+    throw new RangeError(`Decode a write of ${size} bytes: the request has ${bytes.length} in all`);
+  }
+  return { offset: getUint53(view, body + WRITE_IN.offset), data: bytes.subarray(start, start + size) };
+}
+
 function readFields(view: DataView, body: number): { handle: number; offset: number; size: number } {
   return {
     handle: getUint53(view, body + READ_IN.fh),
@@ -310,6 +336,13 @@ export class ReplyBuffer {
     this.#bodyView.setUint32(GETXATTR_OUT.size, size, true);
     this.#bodyView.setUint32(GETXATTR_OUT.padding, 0, true);
     return GETXATTR_OUT.BYTES;
+  }
+
+  /** The answer to WRITE. */
+  putWritten(size: number): number {
+    this.#bodyView.setUint32(WRITE_OUT.size, size, true);
+    this.#bodyView.setUint32(WRITE_OUT.padding, 0, true);
+    return WRITE_OUT.BYTES;
   }
 
   /** The answer to LSEEK. */

@@ -147,18 +147,19 @@ export class MomentFolder implements DirectoryNode {
     return this.#fixed(prefix === "" ? this.key : `${this.key}\0${prefix}`, Object.fromEntries(children));
   }
 
-  #partitionNode({ name, fileSystem, reason = "none was found" }: PastPartition): DirectoryNode {
+  #partitionNode({ name, fileSystem, reason = "none was found", hint }: PastPartition): DirectoryNode {
     return fileSystem === undefined
-      ? this.#textNode(name, reason)
+      ? this.#textNode(name, reason, hint)
       : new GuestDirectory(new GuestPlace(this.#options, this.key, name), fileSystem.root);
   }
 
-  #textNode(name: string, reason: string): DirectoryNode {
+  #textNode(name: string, reason: string, hint?: string): DirectoryNode {
     const { volume, seq, timeNs } = this.#options.moment;
     const key = `${this.key}\0${name}`;
     const what = name === "" ? "The disk" : `Partition ${name}`;
     const text = `${what} has no file system that Varve reads: ${reason}\n` +
-      `The whole disk at this moment is ${volume}/images/seq:${seq}.img.\n`;
+      `The whole disk at this moment is ${volume}/images/seq:${seq}.img.\n` +
+      (hint === undefined ? "" : `\n${hint}\n`);
     return this.#fixed(key, { README: new TextFile(`${key}\0README`, timeNs, () => text) });
   }
 

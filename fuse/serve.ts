@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { Awaitable } from "../src/base/awaitable.ts";
 import { VarveError } from "../src/base/errors.ts";
 import { Device, type DeviceHandles } from "./device.ts";
 import type { FromWorker, PastPlace, Questions, ToWorker } from "./messages.ts";
@@ -14,8 +15,8 @@ import type { OpenView } from "./tree_source.ts";
 export interface ServeOptions {
   /** Opens the past of a volume from its folder. */
   open(place: PastPlace, seq: number): OpenView;
-  /** Called when the end has come. */
-  close(): void;
+  /** Called when the end has come; waited for. */
+  close(): Awaitable<void>;
 }
 
 /** The global scope of a Worker, as far as it is used. */
@@ -63,7 +64,7 @@ export function serveInWorker(scope: WorkerScope, options: ServeOptions): void {
     } catch (thrown) {
       error = VarveError.from(thrown, "Serve the mounted tree");
     }
-    options.close();
+    await options.close();
     scope.postMessage({ kind: "ended", error: error?.toMessage() });
     scope.close();
   }

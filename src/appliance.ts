@@ -103,6 +103,11 @@ export interface ApplianceOptions {
   readonly compression?: CompressionSettings;
   /** Bytes set aside on the data folder's file system. Default: by its size. */
   readonly storage?: Partial<SpaceLimits>;
+  /**
+   * A module whose `makeKernelReading` makes a `KernelReading` (`src/browse/kernel_reading.ts`) for the Worker that reads files of the
+   * past. Default: what Varve does not read itself stays unread.
+   */
+  readonly kernelReading?: URL;
 }
 
 /** What the status tells of the parts around the engine. */
@@ -255,6 +260,7 @@ class LocalAppliance implements Appliance {
       volumes: this.#volumes,
       history: this.#history,
       scheduler: this.#scheduler,
+      kernelReading: options.kernelReading,
     });
     this.#scrubs = new Scrubs({
       volumes: this.#volumes,

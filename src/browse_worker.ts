@@ -9,6 +9,7 @@ import { VarveError } from "./base/errors.ts";
 import { HeldValues } from "./base/held_values.ts";
 import type { FileChange } from "./browse/changed_files.ts";
 import { deletedFiles, type HistoryEntry } from "./browse/deleted_files.ts";
+import type { KernelReading } from "./browse/kernel_reading.ts";
 import { type OpenedMoment, PastBrowser } from "./browse/past_browser.ts";
 import { PastFiles } from "./browse/past_files.ts";
 import { toldChanges, toldDeleted, toldVersions } from "./browse/told.ts";
@@ -78,7 +79,12 @@ const scope = self as unknown as {
   onmessage: (event: MessageEvent<BrowseRequest>) => void;
   postMessage(message: WorkerAnswer<BrowseAnswer>, transfer: Transferable[]): void;
 };
-const browser = new PastBrowser({ sandboxes: 1 });
+const kernelUrl = new URL(import.meta.url).searchParams.get("kernel");
+// This room cannot know who asks the kernel, so it is told where that is. What is asked meanwhile waits.
+const kernel = kernelUrl === null
+  ? undefined
+  : (await import(kernelUrl) as { makeKernelReading(): KernelReading }).makeKernelReading();
+const browser = new PastBrowser({ sandboxes: 1, ...(kernel === undefined ? {} : { kernel }) });
 const open = new HeldValues<OpenedMoment>(OPEN_MAX);
 
 function withFiles<T>(place: PastPlace, seq: number, work: (files: PastFiles) => Promise<T>): Promise<T> {

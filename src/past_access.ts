@@ -33,6 +33,8 @@ export interface PastAccessParts {
   readonly history: History;
   /** Gives turns. */
   readonly scheduler: Scheduler;
+  /** As in the options of the appliance. */
+  readonly kernelReading?: URL | undefined;
 }
 
 /** The files of the past. */
@@ -40,10 +42,11 @@ export class PastAccess {
   readonly #volumes: Volumes;
   readonly #history: History;
   readonly #scheduler: Scheduler;
-  readonly #browser = new Browser();
+  readonly #browser: Browser;
 
   /** Works on `parts`. */
-  constructor({ volumes, history, scheduler }: PastAccessParts) {
+  constructor({ volumes, history, scheduler, kernelReading }: PastAccessParts) {
+    this.#browser = new Browser(kernelReading);
     this.#volumes = volumes;
     this.#history = history;
     this.#scheduler = scheduler;

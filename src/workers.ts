@@ -13,10 +13,17 @@ import type { ScrubOrder, ScrubOutcome } from "./volume/scrub.ts";
 
 /** The Worker that looks into the past. */
 export class Browser {
-  readonly #worker = new AskedWorker<BrowseQuestion<BrowseCallName>, BrowseAnswer>(
-    "look into the past",
-    () => new Worker(new URL("./browse_worker.ts", import.meta.url), { type: "module", name: "browse" }),
-  );
+  readonly #worker: AskedWorker<BrowseQuestion<BrowseCallName>, BrowseAnswer>;
+
+  /** `kernelReading` is the module of its `KernelReading`, if it has one. */
+  constructor(kernelReading?: URL) {
+    const url = new URL("./browse_worker.ts", import.meta.url);
+    if (kernelReading !== undefined) url.searchParams.set("kernel", kernelReading.href);
+    this.#worker = new AskedWorker(
+      "look into the past",
+      () => new Worker(url, { type: "module", name: "browse" }),
+    );
+  }
 
   /** Asks it. */
   ask<Name extends BrowseCallName>(question: BrowseQuestion<Name>): Promise<BrowseCalls[Name]["answer"]> {

@@ -30,7 +30,13 @@ const TABLES = {
     const lines = PARTITIONS.map(({ startMib, sizeMib }) =>
       `start=${startMib}MiB, size=${sizeMib}MiB, type=83`
     );
-    await run("bash", "-c", `printf '%s\\n' "label: dos" "$@" | eatmydata sfdisk --quiet "$0"`, image, ...lines);
+    await run(
+      "bash",
+      "-c",
+      `printf '%s\\n' "label: dos" "$@" | eatmydata sfdisk --quiet "$0"`,
+      image,
+      ...lines,
+    );
   },
 };
 

@@ -27,6 +27,7 @@ const PACKAGES = [
   "mtools",
   "exfatprogs",
   "exfat-fuse",
+  "erofs-utils",
   "fdisk",
   "gdisk",
   "attr",

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { VarveErrorMessage } from "../base/errors.ts";
+import type { ErrorCode, VarveErrorMessage } from "../base/errors.ts";
 import type { ContentRun, DiskPiece, GuestFileSystem, GuestStat, GuestXattr } from "../guestfs/guest.ts";
 import type { FileProbe } from "./_file_probe.ts";
 import type { ChangedFilesEnd, FileChange } from "./changed_files.ts";
@@ -22,6 +22,7 @@ export interface DiskSummary {
     readonly pieces: readonly DiskPiece[];
     readonly fileSystem: FileSystemSummary | undefined;
     readonly reason: string | undefined;
+    readonly refusal?: ErrorCode;
   }[];
 }
 

@@ -82,10 +82,11 @@ function diskOf(number: MomentNumber): GuestDisk {
 function summaryOf({ table, partitions }: GuestDisk): DiskSummary {
   return {
     table,
-    partitions: partitions.map(({ name, pieces, fileSystem, reason }) => ({
+    partitions: partitions.map(({ name, pieces, fileSystem, reason, refusal }) => ({
       name,
       pieces,
       reason,
+      ...(refusal === undefined ? {} : { refusal }),
       fileSystem: fileSystem === undefined ? undefined : {
         kind: fileSystem.kind,
         label: fileSystem.label,

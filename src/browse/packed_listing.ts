@@ -10,7 +10,8 @@
  *      8  uid, gid, links  u32 each
  *     20  (unused)         u32
  *     24  inode, size, blocks of 512 bytes, device  f64 each
- *     56  accessed, modified, changed, born         i64 each, nanoseconds since 1970
+ *     56  accessed, modified, changed, born         i64 each, seconds since 1970, rounded down
+ *     88  the same                                  u32 each, nanoseconds on top of them
  * ```
  *
  * @module
@@ -18,7 +19,11 @@
 import type { GuestEntry, GuestFileType, GuestStat } from "../guestfs/guest.ts";
 import type { PastEntry, PastListing } from "./past_file_system.ts";
 
-const RECORD_BYTES = 88;
+const RECORD_BYTES = 104;
+/** Nanoseconds in 64 bits end in the year 2262, before times that guests keep. */
+const NS_PER_SECOND = 1_000_000_000n;
+const TIMES = { seconds: 56, nanoseconds: 88 } as const;
+const TIME = { accessed: 0, modified: 1, changed: 2, born: 3 } as const;
 const TYPES: readonly GuestFileType[] = [
   "file",
   "directory",
@@ -71,10 +76,21 @@ function putStat(view: DataView, at: number, stat: GuestStat): void {
   view.setFloat64(at + 32, stat.sizeBytes, true);
   view.setFloat64(at + 40, stat.blocks512, true);
   view.setFloat64(at + 48, stat.rdev, true);
-  view.setBigInt64(at + 56, stat.accessedNs, true);
-  view.setBigInt64(at + 64, stat.modifiedNs, true);
-  view.setBigInt64(at + 72, stat.changedNs, true);
-  view.setBigInt64(at + 80, stat.bornNs ?? 0n, true);
+  putTime(view, at, TIME.accessed, stat.accessedNs);
+  putTime(view, at, TIME.modified, stat.modifiedNs);
+  putTime(view, at, TIME.changed, stat.changedNs);
+  putTime(view, at, TIME.born, stat.bornNs ?? 0n);
+}
+
+function putTime(view: DataView, at: number, index: number, ns: bigint): void {
+  const nanoseconds = ((ns % NS_PER_SECOND) + NS_PER_SECOND) % NS_PER_SECOND;
+  view.setBigInt64(at + TIMES.seconds + index * 8, (ns - nanoseconds) / NS_PER_SECOND, true);
+  view.setUint32(at + TIMES.nanoseconds + index * 4, Number(nanoseconds), true);
+}
+
+function getTime(view: DataView, at: number, index: number): bigint {
+  const seconds = view.getBigInt64(at + TIMES.seconds + index * 8, true);
+  return seconds * NS_PER_SECOND + BigInt(view.getUint32(at + TIMES.nanoseconds + index * 4, true));
 }
 
 /** Unpacks as it is asked. */
@@ -112,10 +128,10 @@ export class PackedListing implements PastListing {
         sizeBytes: view.getFloat64(at + 32, true),
         blocks512: view.getFloat64(at + 40, true),
         rdev: view.getFloat64(at + 48, true),
-        accessedNs: view.getBigInt64(at + 56, true),
-        modifiedNs: view.getBigInt64(at + 64, true),
-        changedNs: view.getBigInt64(at + 72, true),
-        ...(known === KNOWN.born ? { bornNs: view.getBigInt64(at + 80, true) } : {}),
+        accessedNs: getTime(view, at, TIME.accessed),
+        modifiedNs: getTime(view, at, TIME.modified),
+        changedNs: getTime(view, at, TIME.changed),
+        ...(known === KNOWN.born ? { bornNs: getTime(view, at, TIME.born) } : {}),
       },
     };
   }

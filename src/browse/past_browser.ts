@@ -6,6 +6,8 @@
 import type { BlockDevice } from "../base/block_device.ts";
 import { VarveError } from "../base/errors.ts";
 import { openPastView, type PastPlace } from "../timeline/past.ts";
+import { KernelPartitions } from "./kernel_partitions.ts";
+import type { KernelReading } from "./kernel_reading.ts";
 import type { PastDisk } from "./past_file_system.ts";
 import { Sandbox, type SandboxOptions } from "./sandbox.ts";
 import { type HistoryPlace, VolumeHistory } from "./volume_history.ts";
@@ -15,6 +17,8 @@ import { type AskGuest, GuestCache, sandboxedDisk } from "./sandboxed_disk.ts";
 export interface PastBrowserOptions extends SandboxOptions {
   /** How many sandboxes share the volumes: a hostile disk holds up only those of its own. Default 2. */
   readonly sandboxes?: number;
+  /** Reads what the sandboxes cannot; without it that stays unread. It is closed with the browser. */
+  readonly kernel?: KernelReading;
 }
 
 /** A moment that is open. */
@@ -32,7 +36,8 @@ function unreadableDisk(thrown: unknown, { sizeBytes }: BlockDevice): PastDisk {
   const error = VarveError.from(thrown, "find out what the disk holds");
   if (error.code !== "damaged" && error.code !== "unsupported" && error.code !== "invalid") throw error;
   const pieces = [{ offset: 0, length: sizeBytes }];
-  return { table: "none", partitions: [{ name: "", pieces, fileSystem: undefined, reason: error.message }] };
+  const { message: reason, code: refusal } = error;
+  return { table: "none", partitions: [{ name: "", pieces, fileSystem: undefined, reason, refusal }] };
 }
 
 /** Sandboxes, and which volume is read in which. */
@@ -40,9 +45,11 @@ export class PastBrowser {
   readonly #sandboxes: Sandbox[];
   readonly #cache = new GuestCache();
   readonly #assigned = new Map<string, Sandbox>();
+  readonly #kernel: KernelReading | undefined;
 
   /** Starts nothing yet. */
-  constructor({ sandboxes = 2, ...options }: PastBrowserOptions = {}) {
+  constructor({ sandboxes = 2, kernel, ...options }: PastBrowserOptions = {}) {
+    this.#kernel = kernel;
     this.#sandboxes = Array.from({ length: sandboxes }, () => new Sandbox(options));
   }
 
@@ -59,6 +66,7 @@ export class PastBrowser {
     const ask: AskGuest = (question) => sandbox.ask(moment, question);
     const cache = this.#cache;
     const key = `${place.directory}@${seq}`;
+    const partitions = new KernelPartitions({ place, seq }, view.device, this.#kernel);
     let disk: Promise<PastDisk> | undefined;
     return {
       device: view.device,
@@ -66,12 +74,13 @@ export class PastBrowser {
         disk ??= ask({ call: "describe" }).then(
           (summary) => sandboxedDisk(summary, { device: view.device, ask, cache, key }),
           (thrown) => unreadableDisk(thrown, view.device),
-        );
+        ).then((found) => partitions.add(found));
         // What failed may pass, so it is asked again the next time.
         disk.catch(() => disk = undefined);
         return disk;
       },
       close() {
+        partitions.close();
         sandbox.forget(moment);
         view.close();
       },
@@ -92,8 +101,9 @@ export class PastBrowser {
     return sandbox;
   }
 
-  /** Ends the sandboxes. */
-  close(): void {
+  /** Ends the sandboxes and what the kernel reads. */
+  async close(): Promise<void> {
     for (const sandbox of this.#sandboxes) sandbox.close();
+    await this.#kernel?.close();
   }
 }

@@ -4,6 +4,7 @@
  * @module
  */
 import type { Awaitable } from "../base/awaitable.ts";
+import type { ErrorCode } from "../base/errors.ts";
 import type { DiskPiece, GuestFileSystem, GuestFileType, GuestStat, GuestXattr } from "../guestfs/guest.ts";
 
 /** One name in a directory. */
@@ -62,6 +63,10 @@ export interface PastPartition {
   readonly fileSystem: PastFileSystem | undefined;
   /** Why there is no file system, as a sentence for people; set exactly when `fileSystem` is `undefined`. */
   readonly reason: string | undefined;
+  /** As in `GuestPartition`. */
+  readonly refusal?: ErrorCode;
+  /** What could be done about that, in sentences for people. */
+  readonly hint?: string;
 }
 
 /** What the disk of a moment holds. */

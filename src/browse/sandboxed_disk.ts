@@ -69,10 +69,11 @@ export interface SandboxedDiskOptions {
 export function sandboxedDisk(summary: DiskSummary, options: SandboxedDiskOptions): PastDisk {
   return {
     table: summary.table,
-    partitions: summary.partitions.map(({ name, pieces, fileSystem, reason }, partition) => ({
+    partitions: summary.partitions.map(({ name, pieces, fileSystem, reason, refusal }, partition) => ({
       name,
       pieces,
       reason,
+      ...(refusal === undefined ? {} : { refusal }),
       fileSystem: fileSystem === undefined
         ? undefined
         : new SandboxedFileSystem(fileSystem, { ...options, partition, pieces }),

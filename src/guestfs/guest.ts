@@ -9,6 +9,7 @@
  * @module
  */
 import type { BlockDevice } from "../base/block_device.ts";
+import type { ErrorCode } from "../base/errors.ts";
 
 /** The closed set of file types. */
 export type GuestFileType = "file" | "directory" | "symlink" | "fifo" | "socket" | "block" | "character";
@@ -142,6 +143,8 @@ export interface GuestPartition {
   readonly fileSystem: GuestFileSystem | undefined;
   /** Why there is no file system, as a sentence for people; set exactly when `fileSystem` is `undefined`. */
   readonly reason: string | undefined;
+  /** Code of the error with which a reader that knows the format refused it, if one did. */
+  readonly refusal?: ErrorCode;
 }
 
 /** What a device holds: one nameless partition, or those of its table. */

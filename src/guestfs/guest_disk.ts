@@ -4,7 +4,7 @@
  * @module
  */
 import type { BlockDevice } from "../base/block_device.ts";
-import { VarveError } from "../base/errors.ts";
+import { type ErrorCode, VarveError } from "../base/errors.ts";
 import { BTRFS_READER } from "./btrfs/btrfs_reader.ts";
 import { describeContent, describeMember, findSignature } from "./detect.ts";
 import { EXFAT_READER } from "./exfat/exfat_reader.ts";
@@ -88,9 +88,10 @@ function openVolumes(disk: BlockDevice, name: string, offset: number, length: nu
 }
 
 function openPlace(disk: BlockDevice, place: Place): GuestPartition {
-  const opened = attempt(() => openFileSystem(openPieces(disk, place.pieces)));
+  const refused: Refused = {};
+  const opened = attempt(() => openFileSystem(openPieces(disk, place.pieces), refused), refused);
   return typeof opened === "string"
-    ? without(place, opened)
+    ? { ...without(place, opened), ...refused }
     : { ...place, fileSystem: opened, reason: undefined };
 }
 
@@ -98,20 +99,26 @@ function without(place: Place, reason: string): GuestPartition {
   return { ...place, fileSystem: undefined, reason };
 }
 
+/** Where {@linkcode attempt} puts the code of the error that it caught. */
+interface Refused {
+  refusal?: ErrorCode;
+}
+
 /** The file system on a device, or why there is none. */
-function openFileSystem(device: BlockDevice): GuestFileSystem | string {
+function openFileSystem(device: BlockDevice, refused: Refused): GuestFileSystem | string {
   const reader = READERS.find((each) => each.looksLike(device));
   if (reader === undefined) return describeContent(device);
-  const opened = attempt(() => reader.open(device));
+  const opened = attempt(() => reader.open(device), refused);
   return typeof opened === "string" ? `it holds ${reader.what}, which cannot be opened: ${opened}` : opened;
 }
 
 /** The result, or the message of the damage, the missing feature or the failed read that prevented it. */
-function attempt<Result>(work: () => Result): Result | string {
+function attempt<Result>(work: () => Result, refused: Refused = {}): Result | string {
   try {
     return work();
   } catch (thrown) {
-    if (thrown instanceof VarveError) return thrown.message;
-    throw thrown;
+    if (!(thrown instanceof VarveError)) throw thrown;
+    refused.refusal = thrown.code;
+    return thrown.message;
   }
 }

@@ -194,7 +194,8 @@ async function randomReads(image: string): Promise<string[][]> {
   for (const depth of [1, 16] as const) {
     const args = [
       "--name=read",
-      `--filename=${image}`,
+      // A colon parts names.
+      `--filename=${image.replaceAll(":", "\\:")}`,
       "--rw=randread",
       "--bs=4k",
       "--direct=1",

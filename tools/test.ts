@@ -28,6 +28,7 @@ const PACKAGES = [
   "exfatprogs",
   "exfat-fuse",
   "erofs-utils",
+  "restic",
   "fdisk",
   "gdisk",
   "attr",

@@ -1,6 +1,7 @@
 /**
- * Reads what guests keep on their disks: partition tables, and ext2, ext3 and ext4 file systems, over any
- * {@linkcode BlockDevice}, without a kernel's help and without writing a byte.
+ * Reads what guests keep on their disks: MBR and GPT, logical volumes of LVM2, mirrors of md; ext2, ext3 and ext4, XFS and btrfs with
+ * their logs replayed, NTFS, FAT, exFAT, ISO 9660 and SquashFS. Over any {@linkcode BlockDevice}, without a kernel's help and without
+ * writing a byte.
  *
  * ```ts ignore
  * const disk = openGuestDisk(view);

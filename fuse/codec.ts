@@ -286,7 +286,13 @@ export class ReplyBuffer {
     const view = this.#bodyView;
     this.body.fill(0, at, at + ENTRY_OUT.BYTES + ATTR.BYTES);
     setUint53(view, at + ENTRY_OUT.nodeid, entry.node);
-    setUint53(view, at + ENTRY_OUT.entry_valid, entry.nameSeconds);
+    const nameSeconds = Math.floor(entry.nameSeconds);
+    setUint53(view, at + ENTRY_OUT.entry_valid, nameSeconds);
+    view.setUint32(
+      at + ENTRY_OUT.entry_valid_nsec,
+      Math.round((entry.nameSeconds - nameSeconds) * 1e9),
+      true,
+    );
     setUint53(view, at + ENTRY_OUT.attr_valid, entry.attributeSeconds);
     if (entry.attributes !== undefined) this.#putAttr(entry.attributes, at + ENTRY_OUT.BYTES);
     return ENTRY_OUT.BYTES + ATTR.BYTES;

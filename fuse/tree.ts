@@ -11,8 +11,8 @@
  *
  * Each moment's folder also has a hidden one with versions of its files and what was deleted, see `version_nodes.ts`.
  *
- * What lies below a moment never changes, and the kernel may keep it. What leads to a moment does change: the
- * kernel keeps none of those names, except a volume's for {@linkcode VOLUME_SECONDS}.
+ * What lies below a moment never changes, and the kernel may keep it. What leads to a moment may change: see
+ * {@linkcode secondsOf}; a volume's name is kept for {@linkcode VOLUME_SECONDS}.
  *
  * @module
  */
@@ -41,6 +41,9 @@ import { volumeReadme } from "./volume_readme.ts";
 const VOLUME_SECONDS = 1;
 /** How long a listing of points serves look-ups of the names in it, in milliseconds. */
 const LISTING_MS = 1000;
+/** How long the kernel may keep a name that always means the same moment, and one that does not, in seconds. */
+const EXACT_SECONDS = 60;
+const FLEETING_SECONDS = 0.02;
 /** How long after its time a moment may still get company in its millisecond, in milliseconds of two clocks that differ. */
 const SETTLED_MS = 10_000;
 /** How many moments have their attributes remembered. */
@@ -208,11 +211,11 @@ class Volume {
   }
 
   /** The folder of a moment. One that cannot be opened yet is shown by another node, which says why and is not kept. */
-  async folder(moment: Moment, path: string): Promise<Found> {
+  async folder(moment: Moment, path: string, nameSeconds: number): Promise<Found> {
     const past = this.#past(moment);
     const folder = this.#momentFolder(past, path);
     try {
-      return await foundNode(folder, 0);
+      return await foundNode(folder, nameSeconds);
     } catch (thrown) {
       if (!(thrown instanceof VarveError) || thrown.code !== "conflict") throw thrown;
       return await foundNode(notYetFolder(folder.key, past.timeNs, thrown), 0);
@@ -310,7 +313,9 @@ abstract class VolumePart extends ChangingDirectory {
 class PointsDirectory extends VolumePart {
   override async find(name: string): Promise<Found | undefined> {
     const moment = await this.volume.momentOfTime(name);
-    return moment === undefined ? undefined : await this.volume.folder(moment, `points/${name}`);
+    return moment === undefined
+      ? undefined
+      : await this.volume.folder(moment, `points/${name}`, secondsOf(name));
   }
 
   override async list(): Promise<ListedName[]> {
@@ -321,7 +326,9 @@ class PointsDirectory extends VolumePart {
 class AtDirectory extends VolumePart {
   override async find(expression: string): Promise<Found | undefined> {
     const moment = await this.volume.resolve(expression);
-    return moment === undefined ? undefined : await this.volume.folder(moment, `at/${expression}`);
+    return moment === undefined
+      ? undefined
+      : await this.volume.folder(moment, `at/${expression}`, secondsOf(expression));
   }
 
   override list(): Promise<ListedName[]> {
@@ -333,7 +340,8 @@ class ImagesDirectory extends VolumePart {
   override async find(name: string): Promise<Found | undefined> {
     if (!name.endsWith(IMAGE_SUFFIX)) return undefined;
     const moment = await this.#moment(name.slice(0, -IMAGE_SUFFIX.length));
-    return moment === undefined ? undefined : await foundNode(this.volume.image(moment), 0);
+    const seconds = secondsOf(name.slice(0, -IMAGE_SUFFIX.length));
+    return moment === undefined ? undefined : await foundNode(this.volume.image(moment), seconds);
   }
 
   #moment(expression: string): Promise<Moment | undefined> {
@@ -384,6 +392,16 @@ function foundMark(volume: Volume, mark: Moment & { name: string }, points: Poin
     target: () => target,
   };
   return { node, attributes, nameSeconds: 0 };
+}
+
+/**
+ * How long the kernel may keep a name that leads to a moment, in seconds. A sequence, and a time that lies behind us, always mean the
+ * same; what else there is moves on, but programs that look at one file after the other by its whole path are to stay in one moment
+ * for longer than an instant.
+ */
+function secondsOf(expression: string): number {
+  const isBehind = isRfc3339(expression) && Date.parse(expression) < Date.now() - SETTLED_MS;
+  return isBehind || expression.startsWith("seq:") ? EXACT_SECONDS : FLEETING_SECONDS;
 }
 
 function listedName(name: string, type: "directory" | "file" | "symlink"): ListedName {

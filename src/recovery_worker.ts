@@ -38,7 +38,7 @@ scope.onmessage = async ({ data: order }) => {
   let reportedAt = 0;
   const disk = new FileDisk();
   try {
-    const view = openPastView(order.place, order.seq, disk);
+    const view = openPastView(order.place, order.seq, { disk });
     try {
       const outcome = await copyToTarget(view.device, disk, {
         target: order.target,

@@ -27,7 +27,7 @@ let server: BlockServer | undefined;
 
 function find(moment: number): PastView | undefined {
   const found = registered.get(moment);
-  return found && (found.view ??= openPastView(found.place, found.seq));
+  return found && (found.view ??= openPastView(found.place, found.seq, { keepsBlocks: true }));
 }
 
 scope.onmessage = ({ data }) => {

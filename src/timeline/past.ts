@@ -82,11 +82,20 @@ export function openPast(directory: string, disk: Disk = new FileDisk()): PastHi
   };
 }
 
+/** How a moment is opened. */
+export interface PastViewOptions {
+  /** Default: the file systems of the machine. */
+  readonly disk?: Disk;
+  /** Keep blocks for other moments: for metadata, which many of them share. Content is seldom read again, and not kept. */
+  readonly keepsBlocks?: boolean;
+}
+
 /** Opens a moment that the recovery map already covers. */
-export function openPastView(place: PastPlace, seq: number, disk: Disk = new FileDisk()): PastView {
-  const past = openPast(place.directory, disk);
+export function openPastView(place: PastPlace, seq: number, options: PastViewOptions = {}): PastView {
+  const past = openPast(place.directory, options.disk);
+  const { regions, segments } = past;
   return {
-    device: new View(past, seq, place.sizeBytes),
+    device: new View(options.keepsBlocks ? past : { regions, segments }, seq, place.sizeBytes),
     newestChange: (offset, length) =>
       lastChangeOf({ regions: past.regions, fromSeq: 0, toSeq: seq }, [{ offset, length }]) ?? 0,
     close: () => past.close(),

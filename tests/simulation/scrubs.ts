@@ -103,7 +103,7 @@ async function isReadable(world: World, subject: Subject, seq: number, what: str
     `find ${subject.name} at sequence ${seq}`,
     world.appliance.locatePast(subject.name, seq),
   );
-  const view = openPastView(place, seq, world.disk);
+  const view = openPastView(place, seq, { disk: world.disk });
   let readable = true;
   try {
     // The edges of a hole may be blocks that no host ever wrote.

@@ -42,8 +42,8 @@ const VOLUME_SECONDS = 1;
 /** How long a listing of points serves look-ups of the names in it, in milliseconds. */
 const LISTING_MS = 1000;
 /** How long the kernel may keep a name that always means the same moment, and one that does not, in seconds. */
-const EXACT_SECONDS = 60;
-const FLEETING_SECONDS = 0.02;
+const EXACT_SECONDS = 1;
+const FLEETING_SECONDS = 0.005;
 /** How long after its time a moment may still get company in its millisecond, in milliseconds of two clocks that differ. */
 const SETTLED_MS = 10_000;
 /** How many moments have their attributes remembered. */

@@ -5,6 +5,7 @@
  */
 import { VarveError } from "../base/errors.ts";
 import { BlockReader } from "./block_channel.ts";
+import { NewestChanges } from "./newest_changes.ts";
 import { ChunkCache, RemoteDevice } from "./remote_device.ts";
 
 /** One read, or one question. */
@@ -33,7 +34,8 @@ scope.onmessage = ({ data }) => {
   const way = reader;
   scope.postMessage(orders.map(({ kind, moment, offset, length, max }) => {
     const notes = new Map<string, unknown>();
-    const device = new RemoteDevice({ reader: way, moment, seq: 1, sizeBytes, chunks, notes });
+    const changes = new NewestChanges();
+    const device = new RemoteDevice({ reader: way, moment, seq: 1, sizeBytes, chunks, notes, changes });
     try {
       if (kind === "newest") return device.moment.newestChange(offset, length);
       if (kind === "extents") return device.extents(offset, length, max);

@@ -9,14 +9,15 @@
  * byte 0   state     i32   0 nothing to do, 1 a request is there, 2 its answer is there
  *      4   watching  i32   1 while the serving side looks by itself
  *      8   moment    i32   number of the moment that is read
- *     12   operation i32   0 read, 1 extents, 2 newest change
+ *     12   operation i32   0 read, 1 extents, 2 newest change, 3 a region of the map
  *     16   length    i32   bytes of data that answer it; of an error its JSON
  *     20   failed    i32   1 when the data is an error
  *     24   limit     i32   extents wanted at most
  *     28   busy      i32   milliseconds that the serving side has spent in its storage so far
  *     32   offset    f64   first byte on the disk
  *     40   bytes     f64   length of the range
- *     64   data            bytes; f64 lengths of extents, negative for a hole; or the f64 sequence of a change
+ *     64   data            bytes; f64 lengths of extents, negative for a hole; the f64 sequence of a change; or of a region
+ *                          f64 first sequence, sequence behind the last, and first block, number of blocks, sequence of each extent
  * ```
  *
  * The order: a request is written whole before `state` says so, an answer likewise; and the serving side clears `watching` before it
@@ -25,6 +26,8 @@
  * @module
  */
 import type { BlockDevice, Extent } from "../base/block_device.ts";
+import type { PackedExtent } from "../catalog/packing.ts";
+import type { ResolvedRegion } from "../catalog/recovery_map.ts";
 import { VarveError, type VarveErrorMessage } from "../base/errors.ts";
 
 const HEADER_BYTES = 64;
@@ -34,7 +37,7 @@ export const TRANSFER_BYTES_MAX = 1024 * 1024;
 const EXTENTS_MAX = TRANSFER_BYTES_MAX / 8;
 
 const STATE = { idle: 0, asked: 1, answered: 2 } as const;
-const OPERATION = { read: 0, extents: 1, newest: 2 } as const;
+const OPERATION = { read: 0, extents: 1, newest: 2, region: 3 } as const;
 const FIELD = {
   state: 0,
   watching: 1,
@@ -123,6 +126,25 @@ export class BlockReader {
     return new Float64Array(this.#channel.data.slice(0, length).buffer)[0] ?? 0;
   }
 
+  /** Which sequence wrote what in a region of the map. */
+  region(moment: number, region: number): RegionVersions {
+    const length = this.#ask("region", { moment, offset: region, bytes: 0, limit: 0 });
+    const numbers = new Float64Array(this.#channel.data.slice(0, length).buffer);
+    const [fromSeq = 0, endSeq = 0] = numbers;
+    const versions = Array.from(
+      { length: Math.floor((numbers.length - 2) / 3) },
+      (_, index): RegionVersion => {
+        const at = 2 + 3 * index;
+        return {
+          firstBlock: numbers[at] ?? 0,
+          blockCount: numbers[at + 1] ?? 0,
+          seq: numbers[at + 2] ?? 0,
+        };
+      },
+    );
+    return { fromSeq, endSeq, versions };
+  }
+
   #ask(
     operation: keyof typeof OPERATION,
     request: { moment: number; offset: number; bytes: number; limit: number },
@@ -149,12 +171,25 @@ export class BlockReader {
   }
 }
 
+/** A run of blocks of a region, counted from its start, and the sequence that wrote it. */
+export type RegionVersion = Pick<PackedExtent, "firstBlock" | "blockCount" | "seq">;
+
+/** What a region of the map says of the sequences from `fromSeq` up to, not including, `endSeq`. */
+export interface RegionVersions {
+  readonly fromSeq: number;
+  readonly endSeq: number;
+  /** Sorted; what is left out was never written. */
+  readonly versions: readonly RegionVersion[];
+}
+
 /** A moment as it is served. */
 export interface ServedMoment {
   /** Its disk. */
   readonly device: BlockDevice;
   /** As {@linkcode BlockReader.newestChange}. */
   newestChange(offset: number, length: number): number;
+  /** A region of the map. */
+  region(region: number): ResolvedRegion;
 }
 
 /** The serving side: answers from the devices of moments. */
@@ -210,7 +245,7 @@ export class BlockServer {
   }
 
   /** The bytes of data that answer the request. What the other side wrote is not believed. */
-  #carryOut({ device, newestChange }: ServedMoment): number {
+  #carryOut({ device, newestChange, region }: ServedMoment): number {
     const channel = this.#channel;
     const offset = channel.places[PLACE.offset] ?? NaN;
     const bytes = channel.places[PLACE.bytes] ?? NaN;
@@ -219,6 +254,15 @@ export class BlockServer {
     }
     if (channel.get("operation") === OPERATION.newest) {
       return this.#put(Float64Array.of(newestChange(offset, bytes)));
+    }
+    if (channel.get("operation") === OPERATION.region) {
+      const { fromSeq, endSeq, extents } = region(offset);
+      const numbers = new Float64Array(2 + 3 * extents.length);
+      numbers.set([fromSeq, endSeq]);
+      for (const [index, { firstBlock, blockCount, seq }] of extents.entries()) {
+        numbers.set([firstBlock, blockCount, seq], 2 + 3 * index);
+      }
+      return this.#put(numbers);
     }
     if (channel.get("operation") === OPERATION.extents) {
       const limit = Math.max(1, Math.min(channel.get("limit"), EXTENTS_MAX));

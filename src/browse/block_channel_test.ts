@@ -14,7 +14,22 @@ const content = Uint8Array.from({ length: SIZE_BYTES }, (_, at) => (at * 31) ^ (
 
 function find(moment: number): ServedMoment | undefined {
   if (moment === 9) return undefined;
-  return { device: deviceOf(moment), newestChange: (offset, length) => moment * 10 ** 12 + offset + length };
+  return {
+    device: deviceOf(moment),
+    newestChange: (offset, length) => moment * 10 ** 12 + offset + length,
+    region: (region) => ({
+      fromSeq: 0,
+      endSeq: 100,
+      extents: [1, 2, 5].map((seq) => ({
+        seq: seq + 10 * region,
+        firstBlock: seq * 10,
+        blockCount: 5,
+        segment: 1,
+        recordOffset: 0,
+        payloadBlock: 0,
+      })),
+    }),
+  };
 }
 
 function deviceOf(moment: number): BlockDevice {
@@ -133,8 +148,23 @@ Deno.test("a channel tells extents, at most as many as asked for", async () => {
 
 Deno.test("a channel tells when a range was changed last", async () => {
   using channel = new TestChannel();
-  const answers = await channel.carryOut([{ kind: "newest", moment: 2, offset: 7, length: 5 }]);
-  assert.deepEqual(answers, [2 * 10 ** 12 + 12]);
+  const region = 16 * 1024 ** 2;
+  const ask = (offset: number, length: number): ChannelOrder => ({
+    kind: "newest",
+    moment: 2,
+    offset,
+    length,
+  });
+  const answers = await channel.carryOut([
+    ask(7, 50 * region),
+    ask(0, 10 * 4096),
+    ask(0, 10 * 4096 + 1),
+    ask(14 * 4096, 7 * 4096),
+    ask(25 * 4096, 100),
+    ask(region - 10, 4096 * 11),
+    ask(55 * 4096, region),
+  ]);
+  assert.deepEqual(answers, [2 * 10 ** 12 + 7 + 50 * region, 0, 1, 2, 0, 11, 15]);
 });
 
 Deno.test("who asks for a moment that is not known waits until the serving side is called again", async () => {

@@ -26,7 +26,8 @@ import type {
   ToGuest,
 } from "./guest_calls.ts";
 import { packEntries } from "./packed_listing.ts";
-import { ChunkCache, RemoteDevice } from "./remote_device.ts";
+import { NewestChanges } from "./newest_changes.ts";
+import { ChunkCache, RemoteDevice, type RemoteDeviceOptions } from "./remote_device.ts";
 
 /** Moments whose file systems stay open. */
 const OPEN_MAX = 16;
@@ -46,24 +47,26 @@ interface GuestScope {
   postMessage(message: FromGuest, transfer: Transferable[]): void;
 }
 
+type Remembered = Pick<RemoteDeviceOptions, "notes" | "changes">;
+
 const scope = self as unknown as GuestScope;
 const chunks = new ChunkCache();
 const open = new Map<number, GuestDisk>();
 const comparisons = new Lru<Comparing>(COMPARISONS_MAX);
-/** What readers remember from moment to moment, by volume. */
-const notes = new Lru<Map<string, unknown>>(VOLUMES_MAX);
+/** What is remembered from moment to moment, by volume. */
+const remembered = new Lru<Remembered>(VOLUMES_MAX);
 let reader: BlockReader | undefined;
 
 function deviceOf({ moment, seq, sizeBytes, volume }: MomentNumber): RemoteDevice {
   if (reader === undefined) {
     throw new VarveError("conflict", "read a guest's disk: there is no way to it yet");
   }
-  return new RemoteDevice({ reader, moment, seq, sizeBytes, chunks, notes: notesOf(volume) });
+  return new RemoteDevice({ reader, moment, seq, sizeBytes, chunks, ...rememberedOf(volume) });
 }
 
-function notesOf(volume: string): Map<string, unknown> {
-  const known = notes.get(volume) ?? new Map<string, unknown>();
-  notes.set(volume, known);
+function rememberedOf(volume: string): Remembered {
+  const known = remembered.get(volume) ?? { notes: new Map(), changes: new NewestChanges() };
+  remembered.set(volume, known);
   return known;
 }
 

@@ -7,7 +7,9 @@ import type { Extent } from "../base/block_device.ts";
 import { checkRange } from "../base/bytes.ts";
 import { VarveError } from "../base/errors.ts";
 import type { DeviceMoment, MomentDevice } from "../guestfs/moment_device.ts";
+import { REGION_BYTES } from "../catalog/region_map.ts";
 import type { BlockReader } from "./block_channel.ts";
+import type { NewestChanges } from "./newest_changes.ts";
 
 /** Bytes that a small read brings in: each takes two threads, so the neighbours come with it. */
 const CHUNK_BYTES = 32 * 1024;
@@ -44,6 +46,8 @@ export interface RemoteDeviceOptions {
   readonly seq: number;
   /** What readers remember for all moments of the volume. */
   readonly notes: Map<string, unknown>;
+  /** When its ranges were changed. */
+  readonly changes: NewestChanges;
   /** Size of the disk in bytes. */
   readonly sizeBytes: number;
   /** Where chunks are kept. */
@@ -60,14 +64,18 @@ export class RemoteDevice implements MomentDevice {
   readonly #chunks: ChunkCache;
 
   /** Reads nothing yet. */
-  constructor({ reader, moment, seq, sizeBytes, chunks, notes }: RemoteDeviceOptions) {
+  constructor({ reader, moment, seq, sizeBytes, chunks, notes, changes }: RemoteDeviceOptions) {
     this.#reader = reader;
     this.#number = moment;
     this.moment = {
       seq,
       scope: "",
       notes,
-      newestChange: (offset, length) => reader.newestChange(moment, offset, length),
+      // What is larger, such as a whole disk, is not brought here.
+      newestChange: (offset, length) =>
+        length > REGION_BYTES
+          ? reader.newestChange(moment, offset, length)
+          : changes.find({ offset, length }, seq, (region) => reader.region(moment, region)),
       relyOn: () => {},
     };
     this.sizeBytes = sizeBytes;

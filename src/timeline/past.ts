@@ -5,7 +5,7 @@
  */
 import path from "node:path";
 import type { BlockDevice } from "../base/block_device.ts";
-import { RecoveryMap } from "../catalog/recovery_map.ts";
+import { RecoveryMap, type ResolvedRegion } from "../catalog/recovery_map.ts";
 import { type Disk, FileDisk } from "../disk/mod.ts";
 import { SegmentReader } from "../journal/mod.ts";
 import { lastChangeOf } from "./changes.ts";
@@ -25,6 +25,8 @@ export interface PastView {
   readonly device: BlockDevice;
   /** The sequence, not later than the moment's, at which any byte of a range was changed last; 0 when none ever was. */
   newestChange(offset: number, length: number): number;
+  /** What a region of the map says, and for which sequences. */
+  region(region: number): ResolvedRegion;
   /** Gives back what it holds; nothing of it is used afterwards. */
   close(): void;
 }
@@ -98,6 +100,7 @@ export function openPastView(place: PastPlace, seq: number, options: PastViewOpt
     device: new View(options.keepsBlocks ? past : { regions, segments }, seq, place.sizeBytes),
     newestChange: (offset, length) =>
       lastChangeOf({ regions: past.regions, fromSeq: 0, toSeq: seq }, [{ offset, length }]) ?? 0,
+    region: (region) => regions.resolved(region, seq),
     close: () => past.close(),
   };
 }

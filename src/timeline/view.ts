@@ -39,6 +39,11 @@ export class RegionCache {
 
   /** The extents of a region as of `seq`. */
   get(region: number, seq: number): PackedExtent[] {
+    return this.resolved(region, seq).extents;
+  }
+
+  /** The same, with the span of sequences for which it holds. */
+  resolved(region: number, seq: number): ResolvedRegion {
     let found = this.#find(region, seq);
     if (found === undefined) {
       found = { ...this.#map.resolveRetained(region, seq), region, retained: new Set([seq]) };
@@ -55,7 +60,7 @@ export class RegionCache {
       if (this.#byUse.size <= REGIONS_MAX && this.#extents <= EXTENTS_MAX || oldest === found) break;
       this.#drop(oldest);
     }
-    return found.extents;
+    return found;
   }
 
   #find(region: number, seq: number): KeptRegion | undefined {

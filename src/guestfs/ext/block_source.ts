@@ -23,7 +23,7 @@ interface BlockPart {
   readonly moved: number | undefined;
 }
 
-const CACHE_BYTES = 8 * 1024 * 1024;
+const CACHE_BYTES = 2 * 1024 * 1024;
 
 /** Reads blocks of a file system, through the overlay of its journal. */
 export class BlockSource {

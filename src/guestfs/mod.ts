@@ -16,4 +16,5 @@
 export { readRuns, seekContent } from "./content.ts";
 export * from "./guest.ts";
 export { openGuestDisk } from "./guest_disk.ts";
+export type { DeviceMoment, MomentDevice } from "./moment_device.ts";
 export { SubDevice } from "./sub_device.ts";

@@ -1,10 +1,8 @@
 import { ok } from "node:assert/strict";
-import { VarveError } from "../../base/errors.ts";
 import { changeTree, fillTree } from "../_busy_tree.ts";
+import { exercise, random } from "../_hostile.ts";
 import { Kernel, Mount, mountTest } from "../_kernel_mount.ts";
 import { MemoryDevice } from "../_test_support.ts";
-import { seekContent } from "../content.ts";
-import type { GuestFileSystem } from "../guest.ts";
 import { openGuestDisk } from "../guest_disk.ts";
 import { CutFolder } from "./_cuts.ts";
 import { SUPERBLOCK_OFFSET } from "./format.ts";
@@ -37,54 +35,6 @@ class WatchedDevice extends MemoryDevice {
   }
 }
 
-/** A small generator of the same numbers for the same seed. */
-function random(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return Math.floor(state / 2 ** 32 * below);
-  };
-}
-
-/** Runs one call; its failure is fine if it is ours. */
-function attempt<Result>(work: () => Result): Result | undefined {
-  try {
-    return work();
-  } catch (thrown) {
-    if (thrown instanceof VarveError) return undefined;
-    throw thrown;
-  }
-}
-
-/** Calls everything on everything that can be reached; returns how many inodes that was. */
-function exercise(fileSystem: GuestFileSystem): number {
-  attempt(() => fileSystem.space);
-  const waiting = [fileSystem.root];
-  const seen = new Set(waiting);
-  const buffer = new Uint8Array(20_000);
-  let visits = 0;
-  for (let inode = waiting.pop(); inode !== undefined && visits < VISITS_MAX; inode = waiting.pop()) {
-    visits++;
-    const number = inode;
-    const stat = attempt(() => fileSystem.stat(number));
-    if (stat === undefined) continue;
-    attempt(() => fileSystem.xattrs(number));
-    attempt(() => fileSystem.readLink(number));
-    attempt(() => fileSystem.read(number, 0, buffer));
-    attempt(() => fileSystem.read(number, Math.floor(stat.sizeBytes / 2), buffer));
-    attempt(() => fileSystem.map(number, 0, 2 ** 50));
-    attempt(() => seekContent(fileSystem, stat, { offset: 0, kind: "hole" }));
-    const entries = attempt(() => fileSystem.readDirectory(number)) ?? [];
-    for (const [index, entry] of entries.entries()) {
-      if (index % 20 === 0) attempt(() => fileSystem.lookup(number, entry.name));
-      if (!seen.has(entry.inode)) waiting.push(entry.inode);
-      seen.add(entry.inode);
-    }
-    attempt(() => fileSystem.lookup(number, new TextEncoder().encode("a name that is not there")));
-  }
-  return visits;
-}
-
 for (const [kind, { make, mount: options }] of Object.entries(KINDS)) {
   mountTest(`btrfs: damaged images (${kind}) give answers or our errors, and an end`, async () => {
     await using folder = await CutFolder.open();
@@ -113,7 +63,7 @@ for (const [kind, { make, mount: options }] of Object.entries(KINDS)) {
     const bytes = await Deno.readFile(cut);
     const device = new WatchedDevice(bytes);
     const whole = openGuestDisk(device).partitions[0]?.fileSystem;
-    ok(whole !== undefined && exercise(whole) === VISITS_MAX);
+    ok(whole !== undefined && exercise(whole, VISITS_MAX) === VISITS_MAX);
     const { reads } = device;
     const nodeBytes = nodeBytesOf(bytes);
     const blocks = treeBlocks(bytes).filter(({ at }) =>
@@ -151,7 +101,7 @@ for (const [kind, { make, mount: options }] of Object.entries(KINDS)) {
         for (const { fileSystem } of partitions) {
           if (fileSystem === undefined) continue;
           opened++;
-          exercise(fileSystem);
+          exercise(fileSystem, VISITS_MAX);
         }
       } catch (thrown) {
         throw new Error(`seed ${seed}: ${thrown}`, { cause: thrown });

@@ -1,10 +1,8 @@
 import { ok } from "node:assert/strict";
-import { VarveError } from "../../base/errors.ts";
-import { seekContent } from "../content.ts";
-import type { GuestFileSystem } from "../guest.ts";
 import { openGuestDisk } from "../guest_disk.ts";
 import { ImageDevice, run, TemporaryFolder } from "../_test_support.ts";
 import { changeTree, fillTree } from "../_busy_tree.ts";
+import { exercise, random } from "../_hostile.ts";
 import { Kernel, Mount, mountTest } from "../_kernel_mount.ts";
 import { changeXfs, fillXfs } from "./_busy_xfs.ts";
 import { makeVersion4 } from "./_version4.ts";
@@ -27,15 +25,6 @@ const KINDS: Readonly<Record<string, string[]>> = {
   "version 5, blocks of 1 KiB": ["-b", "size=1024"],
   "version 4": ["-m", "crc=0"],
 };
-
-/** A small generator of the same numbers for the same seed. */
-function random(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return Math.floor(state / 2 ** 32 * below);
-  };
-}
 
 /** An image with changes over it that cost nothing to take back. */
 class ChangedDevice extends ImageDevice {
@@ -69,48 +58,6 @@ class ChangedDevice extends ImageDevice {
   reset(): void {
     this.#pages.clear();
   }
-}
-
-/** Runs one call; its failure is fine if it is ours. */
-function attempt<Result>(work: () => Result): Result | undefined {
-  try {
-    return work();
-  } catch (thrown) {
-    if (thrown instanceof VarveError) return undefined;
-    throw thrown;
-  }
-}
-
-/** Calls everything on everything that can be reached; returns how many inodes that was. */
-function exercise(fileSystem: GuestFileSystem): number {
-  attempt(() => fileSystem.space);
-  const waiting = [fileSystem.root];
-  const seen = new Set(waiting);
-  const buffer = new Uint8Array(100_000);
-  let visits = 0;
-  for (let inode = waiting.pop(); inode !== undefined && visits < VISITS_MAX; inode = waiting.pop()) {
-    visits++;
-    const number = inode;
-    const stat = attempt(() => fileSystem.stat(number));
-    if (stat === undefined) continue;
-    attempt(() => fileSystem.xattrs(number));
-    if (stat.type === "symlink") attempt(() => fileSystem.readLink(number));
-    if (stat.type === "file") {
-      attempt(() => fileSystem.read(number, 0, buffer));
-      attempt(() => fileSystem.read(number, Math.floor(stat.sizeBytes / 2), buffer));
-      attempt(() => fileSystem.map(number, 0, 2 ** 50));
-      attempt(() => seekContent(fileSystem, stat, { offset: 0, kind: "hole" }));
-    }
-    if (stat.type !== "directory") continue;
-    const entries = attempt(() => fileSystem.readDirectory(number)) ?? [];
-    for (const [index, entry] of entries.entries()) {
-      if (index % 20 === 0) attempt(() => fileSystem.lookup(number, entry.name));
-      if (!seen.has(entry.inode)) waiting.push(entry.inode);
-      seen.add(entry.inode);
-    }
-    attempt(() => fileSystem.lookup(number, new TextEncoder().encode("a name that is not there")));
-  }
-  return visits;
 }
 
 /** A structure of the image: where it is, how long, and where its checksum stands. */
@@ -205,7 +152,7 @@ for (const [kind, make] of Object.entries(KINDS)) {
     ok(structures.length > 300);
     using device = new ChangedDevice(image);
     const whole = openGuestDisk(device).partitions[0]?.fileSystem;
-    ok(whole !== undefined && exercise(whole) > 400);
+    ok(whole !== undefined && exercise(whole, VISITS_MAX) > 400);
     let opened = 0;
     for (let seed = 1; seed <= IMAGES_PER_KIND; seed++) {
       const next = random(seed);
@@ -218,7 +165,7 @@ for (const [kind, make] of Object.entries(KINDS)) {
         for (const { fileSystem } of partitions) {
           if (fileSystem === undefined) continue;
           opened++;
-          exercise(fileSystem);
+          exercise(fileSystem, VISITS_MAX);
         }
       } catch (thrown) {
         throw new Error(`seed ${seed}: ${thrown}`, { cause: thrown });
@@ -300,7 +247,7 @@ mountTest("xfs: damaged logs whose checksums match give answers or our errors, a
     try {
       const [partition] = openGuestDisk(device).partitions;
       if (partition?.fileSystem === undefined) refused++;
-      else if (++opened % 4 === 0) exercise(partition.fileSystem);
+      else if (++opened % 4 === 0) exercise(partition.fileSystem, VISITS_MAX);
     } catch (thrown) {
       throw new Error(`seed ${seed}: ${thrown}`, { cause: thrown });
     }
